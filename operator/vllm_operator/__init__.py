@@ -1,0 +1,3 @@
+"""Kubernetes operator that judges, plans and runs vLLM deployments."""
+
+__version__ = "0.1.0"
