@@ -1,0 +1,1 @@
+"""What the cluster has: nodes, pods and declarations read into frozen records, and the inventory made of them."""

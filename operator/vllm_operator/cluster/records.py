@@ -54,6 +54,20 @@ class GpuClass:
     mig_profile: str | None = None
     basis: Basis = Basis.UNKNOWN
     interconnect: str | None = None
+    """`NVLink` or `PCIe` between the GPUs of one node; None where nothing says."""
+    clients_per_device: int | None = 1
+    """How many pods one physical device is handed to at once; None when it is shared and nothing says how often."""
+    partition: str | None = None
+    """AMD compute and memory partition, such as `cpx_nps4`; None for whole devices."""
+
+    @property
+    def joins_devices(self) -> bool:
+        """Whether several of them in one pod are several devices that can work as one tensor-parallel group.
+
+        Two time slices or two MPS shares may be the same card, and MIG slices have no path to each other (no
+        peer-to-peer, no NCCL between slices of one card).
+        """
+        return self.sharing in (Sharing.EXCLUSIVE, Sharing.VGPU)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +77,8 @@ class NodeGpus:
     gpu_class: GpuClass
     capacity: int
     allocatable: int
+    healthy: bool = True
+    """False when the node offers the number but a pod that got one could not start."""
     warnings: tuple[str, ...] = ()
 
 
@@ -78,12 +94,17 @@ class NodeRecord:
     gpus: tuple[NodeGpus, ...] = ()
     allocatable_cpu_millis: int | None = None
     allocatable_memory_bytes: int | None = None
+    allocatable_pods: int | None = None
     warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodRecord:
-    """What a non-terminal, GPU-requesting pod holds. `owner` is the VLLMDeployment's namespace/name when it is ours."""
+    """What a non-terminal pod holds. `owner` is the VLLMDeployment's namespace/name when it is ours.
+
+    `requests` maps a resource to its number; `cpu` is in thousandths of a core, `memory` and `ephemeral-storage` in
+    bytes, everything else in whole units.
+    """
 
     namespace: str
     name: str
@@ -105,4 +126,8 @@ class GpuOffer:
     usable: bool
     declared: bool = False
     """True for capacity that an autoscaler could add but no node has yet."""
+    free_cpu_millis: int | None = None
+    free_memory_bytes: int | None = None
+    free_pods: int | None = None
+    """Pod slots left on the node. As the two above, None where the node does not state its allocatable."""
     warnings: tuple[str, ...] = ()
