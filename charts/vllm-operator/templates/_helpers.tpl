@@ -1,0 +1,71 @@
+{{- define "vllm-operator.fullname" -}}
+{{- default (ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) (contains .Chart.Name .Release.Name)) .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "vllm-operator.selector" -}}
+app.kubernetes.io/name: vllm-operator
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "vllm-operator.labels" -}}
+{{ include "vllm-operator.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/component: operator
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
+{{- end -}}
+
+{{- define "vllm-operator.serviceAccountName" -}}
+{{- default (include "vllm-operator.fullname" .) .Values.serviceAccount.name -}}
+{{- end -}}
+
+{{- define "vllm-operator.image" -}}
+{{- if .Values.image.digest -}}
+{{- printf "%s@%s" .Values.image.repository .Values.image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" .Values.image.repository (default .Chart.AppVersion .Values.image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "vllm-operator.webhookService" -}}
+{{- printf "%s-webhook" (include "vllm-operator.fullname" .) -}}
+{{- end -}}
+
+{{- define "vllm-operator.certificateSecret" -}}
+{{- if eq .Values.webhook.certificates.mode "secret" -}}
+{{- required "webhook.certificates.secretName is needed for mode \"secret\"" .Values.webhook.certificates.secretName -}}
+{{- else -}}
+{{- printf "%s-webhook-tls" (include "vllm-operator.fullname" .) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Rights to the objects that the operator makes, wherever it watches. */}}
+{{- define "vllm-operator.workloadRules" -}}
+- apiGroups: [vllm-operator.io]
+  resources: [vllmdeployments]
+  verbs: [get, list, watch]
+- apiGroups: [vllm-operator.io]
+  resources: [vllmdeployments/status]
+  verbs: [patch]
+# An owner reference with blockOwnerDeletion needs this under OwnerReferencesPermissionEnforcement.
+- apiGroups: [vllm-operator.io]
+  resources: [vllmdeployments/finalizers]
+  verbs: [update]
+- apiGroups: [apps]
+  resources: [deployments]
+  verbs: [create, delete, get, list, patch, watch]
+- apiGroups: [""]
+  resources: [services]
+  verbs: [create, delete, get, list, patch, watch]
+# Model facts (spec.model.configRef) and the logging configuration that keeps vLLM's last words.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [create, delete, get, list, patch, watch]
+# The hub token of spec.model.tokenSecretRef, read by name; Secrets are never listed.
+- apiGroups: [""]
+  resources: [secrets]
+  verbs: [get]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create, patch]
+{{- end -}}
