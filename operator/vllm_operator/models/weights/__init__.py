@@ -1,0 +1,11 @@
+"""Weights of a model on one GPU, as vLLM allocates them.
+
+`weights_per_gpu` is what planning and memory prediction call. Underneath: `blueprints` says what a model is made of,
+`quantization` in which format each part is stored, `ranks` what one rank holds.
+"""
+
+from __future__ import annotations
+
+from vllm_operator.models.weights.totals import WeightBytes, parameters, weights_by_stage, weights_per_gpu
+
+__all__ = ["WeightBytes", "parameters", "weights_by_stage", "weights_per_gpu"]

@@ -1,0 +1,80 @@
+"""From a raw config to the blueprint of its model: the family is found by `model_type`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from vllm_operator.models.weights.families import hybrids
+from vllm_operator.models.weights.families.decoder import decoder
+from vllm_operator.models.weights.families.latent import latent_decoder
+from vllm_operator.models.weights.families.towers import TOWERS
+from vllm_operator.models.weights.families.traits import TRAITS
+from vllm_operator.models.weights.fields import integer, section, text
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vllm_operator.models.weights.fields import Config
+    from vllm_operator.models.weights.modules import Blueprint, Layer
+
+_BUILDERS: dict[str, Callable[[Config], Blueprint]] = {
+    "deepseek_v2": latent_decoder,
+    "deepseek_v3": latent_decoder,
+    "deepseek_v32": latent_decoder,
+    "kimi_k2": latent_decoder,
+    "glm_moe_dsa": latent_decoder,
+    "glm4_moe_lite": latent_decoder,
+    "mamba": hybrids.mamba_model,
+    "falcon_mamba": hybrids.mamba_model,
+    "mamba2": hybrids.mamba2_model,
+    "nemotron_h": hybrids.nemotron_h,
+    "jamba": hybrids.jamba,
+    "granitemoehybrid": hybrids.granite_hybrid,
+    "bamba": hybrids.bamba,
+    "falcon_h1": hybrids.falcon_h1,
+    "lfm2": hybrids.lfm2,
+    "lfm2_moe": hybrids.lfm2,
+    "qwen3_next": hybrids.qwen3_next,
+    "qwen3_5": hybrids.qwen3_next,
+    "qwen3_5_text": hybrids.qwen3_next,
+    "qwen3_5_moe": hybrids.qwen3_next,
+    "qwen3_5_moe_text": hybrids.qwen3_next,
+    "kimi_linear": hybrids.kimi_linear,
+}
+
+
+def blueprint(config: Config) -> Blueprint:
+    """The parts of a model. `exact` is False on it where the family, or a tower beside it, is not known."""
+    inner = section(config, "text_config", "llm_config", "language_config")
+    if not inner:
+        tower = TOWERS.get(text(config, "model_type")) if section(config, "vision_config") else None
+        return _with_tower(_language_model(config), config, tower)
+    model = {**_inherited(config), **inner}
+    return _with_tower(_language_model(model), config, TOWERS.get(text(config, "model_type")))
+
+
+def _inherited(config: Config) -> dict[str, Any]:
+    """What a wrapper says for the model inside it."""
+    names = ("tie_word_embeddings",)
+    return {name: config[name] for name in names if config.get(name) is not None}
+
+
+def _with_tower(model: Blueprint, config: Config, tower: Callable[[Config], Layer] | None) -> Blueprint:
+    if tower is not None:
+        return replace(model, first=model.first + tower(config))
+    wrapped = any(section(config, name) for name in ("vision_config", "audio_config", "text_config"))
+    return replace(model, exact=model.exact and not wrapped)
+
+
+def _language_model(model: Config) -> Blueprint:
+    kind = text(model, "model_type")
+    builder = _BUILDERS.get(kind)
+    if builder is not None:
+        return builder(model)
+    if integer(model, "kv_lora_rank"):
+        return replace(latent_decoder(model), exact=False)
+    traits = TRAITS.get(kind)
+    if traits is None:
+        return decoder(model, TRAITS["llama"], exact=False)
+    return decoder(model, traits)

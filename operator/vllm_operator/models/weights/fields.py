@@ -1,0 +1,63 @@
+"""Reading of single fields of a raw config: typed, with the name variants of the wild, never raising."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+Config = Mapping[str, Any]
+
+_LARGEST = 10**9
+
+
+def integer(config: Config, *names: str, default: int = 0) -> int:
+    """The first of the named fields that holds a sane non-negative integer."""
+    for name in names:
+        value = config.get(name)
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST:
+            return value
+    return default
+
+
+def number(config: Config, name: str, *, default: float) -> float:
+    """A field that holds a number."""
+    value = config.get(name)
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else default
+
+
+def flag(config: Config, *names: str, default: bool = False) -> bool:
+    """The first of the named fields that holds a boolean."""
+    for name in names:
+        value = config.get(name)
+        if isinstance(value, bool):
+            return value
+    return default
+
+
+def text(config: Config, *names: str) -> str:
+    """The first of the named fields that holds a non-empty string, else ''."""
+    for name in names:
+        value = config.get(name)
+        if isinstance(value, str) and value:
+            return value
+    return ""
+
+
+def section(config: Config, *names: str) -> Config:
+    """The first of the named fields that holds an object, else an empty one."""
+    for name in names:
+        value = config.get(name)
+        if isinstance(value, Mapping):
+            return value
+    return {}
+
+
+def items(config: Config, *names: str) -> tuple[Any, ...]:
+    """The first of the named fields that holds a list, else an empty tuple."""
+    for name in names:
+        value = config.get(name)
+        if isinstance(value, (list, tuple)):
+            return tuple(value)
+    return ()

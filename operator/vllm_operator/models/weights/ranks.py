@@ -1,0 +1,159 @@
+"""What one rank of a parallel group holds of a blueprint.
+
+Sources, vLLM 0.33: `model_executor/layers/linear.py`, `vocab_parallel_embedding.py` (padding to 64),
+`fused_moe/config.py:FusedMoEParallelConfig.make`, `distributed/utils.py:get_pp_indices`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vllm_operator.models.weights.formats import PLAIN, ExpertPadding, experts_bytes, linear_bytes
+from vllm_operator.models.weights.modules import Experts, Layer, Linear, Module, Sharding, Tensor, Vocabulary
+
+if TYPE_CHECKING:
+    from vllm_operator.models.weights.modules import Blueprint
+    from vllm_operator.models.weights.quantization import QuantizationRules
+
+VOCABULARY_PADDING = 64
+_DTYPE_BYTES = {"float64": 8, "float32": 4, "int32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "uint8": 1}
+
+
+def dtype_bytes(dtype: str) -> int:
+    """Bytes of one element; 2 for names that are not known (vLLM serves in 16 bits by default)."""
+    return _DTYPE_BYTES.get(dtype.removeprefix("torch."), 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ranks:
+    """Sizes of the parallel groups, and how this device's kernels pad."""
+
+    tensor: int = 1
+    pipeline: int = 1
+    data: int = 1
+    expert_parallel: bool = False
+    padding: ExpertPadding = ExpertPadding()
+
+    @property
+    def experts(self) -> int:
+        """Ranks that share a layer's routed experts: data parallelism counts too."""
+        return self.tensor * self.data
+
+    @property
+    def sequence_parallel_experts(self) -> bool:
+        """With TP, DP and EP together the shared experts are replicated (ParallelConfig.use_sequence_parallel_moe)."""
+        return self.expert_parallel and self.tensor > 1 and self.data > 1
+
+
+def layers_per_stage(num_layers: int, stages: int) -> tuple[int, ...]:
+    """Layers of each pipeline stage; a remainder goes to the stages before the last.
+
+    >>> layers_per_stage(32, 3)
+    (11, 11, 10)
+    """
+    counts = [num_layers // stages] * stages
+    for index in range(2, num_layers % stages + 2):
+        counts[-index] += 1
+    return tuple(counts)
+
+
+def bytes_per_stage(
+    blueprint: Blueprint, rules: QuantizationRules, ranks: Ranks, *, element_bytes: int
+) -> tuple[int, ...]:
+    """Parameter bytes that one rank of each pipeline stage allocates."""
+    ledger = _Ledger(rules, ranks, element_bytes)
+    every = ledger.layer(blueprint.every, None)
+    first = ledger.layer(blueprint.first, None)
+    last = ledger.layer(blueprint.last, None)
+    stages: list[int] = []
+    start = 0
+    counts = layers_per_stage(len(blueprint.layers), ranks.pipeline)
+    for stage, count in enumerate(counts):
+        total = every + sum(ledger.layer(blueprint.layers[index], index) for index in range(start, start + count))
+        if stage == 0:
+            total += first
+        if stage == ranks.pipeline - 1:
+            total += last
+            if blueprint.tied and ranks.pipeline > 1:
+                total += sum(
+                    ledger.module(module, None) for module in blueprint.first if isinstance(module, Vocabulary)
+                )
+        stages.append(total)
+        start += count
+    return tuple(stages)
+
+
+class _Ledger:
+    """Counts modules; equal layers are counted once while no rule asks for names."""
+
+    def __init__(self, rules: QuantizationRules, ranks: Ranks, element_bytes: int) -> None:
+        self._rules = rules
+        self._ranks = ranks
+        self._element_bytes = element_bytes
+        self._counted: dict[int, int] = {}
+
+    def layer(self, modules: Layer, index: int | None) -> int:
+        if self._rules.by_name:
+            return sum(self.module(module, index) for module in modules)
+        key = id(modules)
+        if key not in self._counted:
+            self._counted[key] = sum(self.module(module, index) for module in modules)
+        return self._counted[key]
+
+    def module(self, module: Module, index: int | None) -> int:
+        match module:
+            case Linear():
+                return module.count * self._linear(module, index)
+            case Tensor():
+                return module.count * self._tensor(module)
+            case Vocabulary():
+                return self._vocabulary(module)
+            case Experts():
+                return self._experts(module, index)
+
+    def _linear(self, module: Linear, index: int | None) -> int:
+        element = dtype_bytes(module.dtype) if module.dtype else self._element_bytes
+        inputs = module.inputs.on_rank(self._ranks.tensor)
+        outputs = tuple(extent.on_rank(self._ranks.tensor) for extent in module.outputs)
+        fmt = self._rules.for_linear(_named(module.name, index), module.parts) if module.quantizable else PLAIN
+        total = linear_bytes(fmt, inputs=inputs, outputs=outputs, element_bytes=element)
+        return total + (sum(outputs) * element if module.bias else 0)
+
+    def _tensor(self, module: Tensor) -> int:
+        elements = 1
+        for extent in module.extents:
+            elements *= extent.on_rank(self._ranks.tensor)
+        return elements * (dtype_bytes(module.dtype) if module.dtype else self._element_bytes)
+
+    def _vocabulary(self, module: Vocabulary) -> int:
+        rows = -(-module.rows // VOCABULARY_PADDING) * VOCABULARY_PADDING
+        if module.sharding is Sharding.DIVIDED:
+            rows = -(-rows // self._ranks.tensor)
+        else:
+            rows = module.rows
+        bias = rows * self._element_bytes if module.bias else 0
+        fmt = self._rules.for_linear(module.name) if module.head and self._rules.head_quantized else PLAIN
+        return linear_bytes(fmt, inputs=module.columns, outputs=(rows,), element_bytes=self._element_bytes) + bias
+
+    def _experts(self, module: Experts, index: int | None) -> int:
+        ranks = self._ranks
+        count, intermediate = module.count, module.intermediate
+        if ranks.expert_parallel:
+            count = -(-count // ranks.experts)
+        else:
+            intermediate = -(-intermediate // ranks.experts)
+        return experts_bytes(
+            self._rules.for_experts(_named(module.name, index)),
+            count=count,
+            hidden=module.hidden,
+            intermediate=intermediate,
+            gated=module.gated,
+            bias=module.bias,
+            element_bytes=self._element_bytes,
+            padding=ranks.padding,
+        )
+
+
+def _named(name: str, index: int | None) -> str:
+    return name if index is None else name.replace("{layer}", str(index))
