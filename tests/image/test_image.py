@@ -1,7 +1,7 @@
 """The image is built from the Dockerfile with buildah, with no daemon and no registry (`make image-test`).
 
-The base is a Debian root file system made by mmdebstrap, once, kept in the user's cache directory; releases use the public
-Python image that the Dockerfile names.
+The base is a Debian root file system made by mmdebstrap, once, kept in the user's cache directory; releases use the
+public Python image that the Dockerfile names.
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""The command line: the planner with no cluster, and the operator's entry point."""

@@ -1,0 +1,1 @@
+"""What a model needs: facts, KV cache layout, weights and the memory that vLLM takes."""

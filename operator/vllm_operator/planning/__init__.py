@@ -1,0 +1,1 @@
+"""Decisions: feasibility, placement, flags and suggestions."""

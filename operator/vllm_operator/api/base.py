@@ -1,0 +1,47 @@
+"""What all API models share: camelCase on the wire, snake_case in Python, frozen after parsing."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+
+class SpecModel(BaseModel):
+    """A part of what users write: unknown fields are refused, values never change after parsing."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="forbid",
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+
+class StatusModel(BaseModel):
+    """A part of what we write: fields of a newer version are ignored when read back."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="ignore",
+        frozen=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+    )
+
+
+Name = Annotated[
+    str, StringConstraints(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")
+]
+"""Name of a Kubernetes object (RFC 1123 subdomain)."""
+
+ShortText = Annotated[str, StringConstraints(min_length=1, max_length=253)]
+Text = Annotated[str, StringConstraints(max_length=4096)]
+LabelKey = Annotated[str, StringConstraints(min_length=1, max_length=317)]
+LabelValue = Annotated[str, StringConstraints(max_length=63)]
+Tokens = Annotated[int, Field(ge=1, le=16_777_216)]
+"""A number of tokens; 16 Mi is beyond every published model."""

@@ -1,0 +1,97 @@
+"""Condition types, their reasons, and how a list of them is updated without touching what has not changed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
+
+from vllm_operator.api.status import Condition
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+READY: Final = "Ready"
+SPEC_VALID: Final = "SpecValid"
+MODEL_RESOLVED: Final = "ModelResolved"
+FEASIBLE: Final = "Feasible"
+RENDERED: Final = "Rendered"
+PROGRESSING: Final = "Progressing"
+AVAILABLE: Final = "Available"
+DEGRADED: Final = "Degraded"
+
+TYPES: Final = (READY, SPEC_VALID, MODEL_RESOLVED, FEASIBLE, RENDERED, PROGRESSING, AVAILABLE, DEGRADED)
+"""All types, in the order in which they are written; each is present from the first touch."""
+
+# SpecValid
+VALID: Final = "Valid"
+INVALID: Final = "Invalid"
+
+# ModelResolved
+RESOLVED: Final = "Resolved"
+RESOLVING: Final = "Resolving"
+MODEL_NOT_FOUND: Final = "ModelNotFound"
+MODEL_GATED: Final = "ModelGated"
+SOURCE_OFFLINE: Final = "SourceOffline"
+MODEL_UNREADABLE: Final = "ModelUnreadable"
+SECRET_NOT_FOUND: Final = "SecretNotFound"
+CONFIG_MAP_NOT_FOUND: Final = "ConfigMapNotFound"
+
+# Feasible: the verdict itself
+FITS: Final = "Fits"
+FITS_IF_FREED: Final = "FitsIfFreed"
+FITS_WHEN_SCALED: Final = "FitsWhenScaled"
+DOES_NOT_FIT: Final = "DoesNotFit"
+UNKNOWN: Final = "Unknown"
+ADMISSION_OFF: Final = "AdmissionOff"
+
+# Rendered
+APPLIED: Final = "Applied"
+WITHHELD: Final = "Withheld"
+CONFLICT: Final = "Conflict"
+APPLY_FAILED: Final = "ApplyFailed"
+STALE: Final = "Stale"
+
+# Progressing, Available, Ready
+ROLLING_OUT: Final = "RollingOut"
+COMPLETE: Final = "Complete"
+DEADLINE_EXCEEDED: Final = "DeadlineExceeded"
+MODEL_SERVED: Final = "ModelServed"
+PODS_NOT_READY: Final = "PodsNotReady"
+SCALED_TO_ZERO: Final = "ScaledToZero"
+NOT_STARTED: Final = "NotStarted"
+
+# Degraded
+AS_EXPECTED: Final = "AsExpected"
+
+
+def set_condition(
+    conditions: Iterable[Condition],
+    condition_type: str,
+    status: Literal["True", "False", "Unknown"],
+    *,
+    reason: str,
+    message: str,
+    observed_generation: int,
+    now: str,
+) -> list[Condition]:
+    """Return the conditions with one of them set; `lastTransitionTime` moves only when its status does."""
+    kept = list(conditions)
+    index = next((i for i, condition in enumerate(kept) if condition.type == condition_type), None)
+    unchanged = index is not None and kept[index].status == status
+    fresh = Condition(
+        type=condition_type,
+        status=status,
+        reason=reason,
+        message=message,
+        last_transition_time=kept[index].last_transition_time if index is not None and unchanged else now,
+        observed_generation=observed_generation,
+    )
+    if index is None:
+        kept.append(fresh)
+    else:
+        kept[index] = fresh
+    return kept
+
+
+def find_condition(conditions: Iterable[Condition], condition_type: str) -> Condition | None:
+    """Return the condition of a type, or None before the first touch."""
+    return next((condition for condition in conditions if condition.type == condition_type), None)

@@ -1,0 +1,378 @@
+"""The spec of a VLLMDeployment: intent, not flags.
+
+Every knob is optional except the model. Unset means that the planner decides; there is no zero that means "off". This
+module is the single source of fields, bounds, defaults and descriptions: the CRD is generated from it (docs/decisions/0007).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from vllm_operator.api.base import LabelKey, LabelValue, Name, ShortText, SpecModel, Text, Tokens
+
+ModelUri = Annotated[
+    str,
+    StringConstraints(
+        min_length=1,
+        max_length=512,
+        pattern=r"^((hf://)?[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?"
+        r"|(pvc|s3|oci)://[A-Za-z0-9][A-Za-z0-9._:@/+=-]*)$",
+    ),
+]
+Quantity = Annotated[str, StringConstraints(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P|m)?$")]
+EngineName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+GibAmount = Annotated[float, Field(ge=0, le=1024)]
+
+
+class BatchingMode(StrEnum):
+    """What the batch size is tuned for."""
+
+    THROUGHPUT = "Throughput"
+    LATENCY = "Latency"
+    BALANCED = "Balanced"
+
+
+class Admission(StrEnum):
+    """What happens to a deployment that cannot run."""
+
+    ENFORCE = "Enforce"
+    WARN = "Warn"
+    OFF = "Off"
+
+
+class OverheadModel(StrEnum):
+    """Where the memory besides weights and KV cache comes from."""
+
+    AUTO = "Auto"
+    FORMULA = "Formula"
+
+
+class AutoAdjust(StrEnum):
+    """Whether the planner may lower what was asked for."""
+
+    NEVER = "Never"
+    SAFE = "Safe"
+
+
+class GpuSharing(StrEnum):
+    """Whether GPUs that other pods use at the same time are acceptable."""
+
+    EXCLUSIVE = "Exclusive"
+    ALLOW_SHARED = "AllowShared"
+
+
+class RolloutStrategy(StrEnum):
+    """How pods are replaced when the plan changes."""
+
+    AUTO = "Auto"
+    RECREATE = "Recreate"
+    ROLLING_UPDATE = "RollingUpdate"
+
+
+class CacheType(StrEnum):
+    """Where downloaded weights are kept."""
+
+    EMPTY_DIR = "EmptyDir"
+    PERSISTENT_VOLUME_CLAIM = "PersistentVolumeClaim"
+    HOST_PATH = "HostPath"
+
+
+class ServiceType(StrEnum):
+    """Type of the Service in front of the pods."""
+
+    CLUSTER_IP = "ClusterIP"
+    NODE_PORT = "NodePort"
+    LOAD_BALANCER = "LoadBalancer"
+
+
+class Toggle(StrEnum):
+    """Whether an optional object is made: `Auto` makes it when the cluster has its API."""
+
+    AUTO = "Auto"
+    ON = "On"
+    OFF = "Off"
+
+
+class SecretKeyRef(SpecModel):
+    """A key of a Secret in the same namespace."""
+
+    name: Name
+    """Name of the Secret."""
+    key: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")] = "token"
+    """Key in the Secret."""
+
+
+class ConfigMapKeyRef(SpecModel):
+    """A key of a ConfigMap in the same namespace."""
+
+    name: Name
+    """Name of the ConfigMap."""
+    key: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")] = "config.json"
+    """Key that holds the model's config.json."""
+
+
+class ModelSpec(SpecModel):
+    """Which model to serve and where its facts come from."""
+
+    uri: ModelUri
+    """Model to serve: a hub id (`org/name` or `hf://org/name`), `pvc://claim/path`, `s3://bucket/path` or `oci://image`."""
+    revision: ShortText | None = None
+    """Branch, tag or commit on the hub; resolved once and pinned in the status. Unset: main."""
+    served_name: ShortText | None = None
+    """Name under which the API serves the model. Unset: the resource's name."""
+    token_secret_ref: SecretKeyRef | None = None
+    """Secret with the hub token for gated or private models."""
+    trust_remote_code: bool = False
+    """Whether code that comes with the model may run. Never set by the operator itself."""
+    config_ref: ConfigMapKeyRef | None = None
+    """ConfigMap with the model's config.json, for clusters without access to the hub."""
+    parameters_billions: Annotated[float, Field(gt=0, le=100_000)] | None = None
+    """Number of parameters in billions: the last resort when nothing better is known of the model."""
+
+
+class WorkloadSpec(SpecModel):
+    """What the model must be able to hold at once."""
+
+    context_length: Tokens | None = None
+    """Tokens of one sequence, prompt and answer together. Unset: the largest that fits, up to the model's own."""
+    concurrency: Annotated[int, Field(ge=1, le=65_536)] = 1
+    """Sequences of that length that must hold at the same time."""
+    prompt_tokens: Tokens | None = None
+    """Typical tokens of a prompt, for performance estimates."""
+    generation_tokens: Tokens | None = None
+    """Typical tokens of an answer, for performance estimates."""
+    batching_mode: BatchingMode = BatchingMode.BALANCED
+    """What the batch size is tuned for."""
+
+
+class LoraAdapter(SpecModel):
+    """One LoRA adapter that is served beside the base model."""
+
+    name: EngineName
+    """Name under which the API serves the adapter."""
+    uri: ModelUri
+    """Where the adapter comes from, as for the model."""
+
+
+class LoraSpec(SpecModel):
+    """LoRA adapters and the memory reserved for them."""
+
+    max_loras: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Adapters that may be active in one batch."""
+    max_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] | None = None
+    """Largest rank; vLLM accepts only these values."""
+    adapters: Annotated[tuple[LoraAdapter, ...], Field(max_length=64)] = ()
+    """Adapters to load at start."""
+
+
+class SpeculativeSpec(SpecModel):
+    """Speculative decoding."""
+
+    method: EngineName
+    """vLLM's method, such as `eagle3`, `ngram` or `mtp`."""
+    model_uri: ModelUri | None = None
+    """Draft model, where the method needs one."""
+    tokens: Annotated[int, Field(ge=1, le=64)]
+    """Tokens that are guessed at a time."""
+
+
+class EnvVar(SpecModel):
+    """An environment variable of the engine's container."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")]
+    """Name of the variable."""
+    value: Text | None = None
+    """Value; secrets belong into `secretKeyRef`."""
+    secret_key_ref: SecretKeyRef | None = None
+    """Takes the value from a Secret."""
+
+
+Parallelism = Annotated[int, Field(ge=1, le=1024)]
+
+
+class EngineSpec(SpecModel):
+    """How vLLM runs the model, where the planner should not decide."""
+
+    version: (
+        Annotated[str, StringConstraints(max_length=32, pattern=r"^v?[0-9]+\.[0-9]+(\.[0-9]+)?([.+-][A-Za-z0-9.]+)?$")]
+        | None
+    ) = None
+    """vLLM version: keys the memory model and the flag set. Unset: the operator's."""
+    image: (
+        Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")]
+        | None
+    ) = None
+    """Engine image. Unset: vLLM's own image of that version."""
+    dtype: Literal["auto", "half", "float16", "bfloat16", "float", "float32"] = "auto"
+    """Data type of weights and activations."""
+    quantization: EngineName | None = None
+    """vLLM quantization method. Unset: as the checkpoint says."""
+    kv_cache_dtype: EngineName = "auto"
+    """Data type of the KV cache."""
+    tensor_parallel_size: Parallelism | None = None
+    """GPUs that share each layer, within one node."""
+    pipeline_parallel_size: Parallelism | None = None
+    """Groups of layers that run one after the other."""
+    data_parallel_size: Parallelism | None = None
+    """Copies of the model in one replica."""
+    expert_parallel: bool | None = None
+    """Whether experts are spread over GPUs whole instead of being split."""
+    max_num_seqs: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    """Sequences in one batch."""
+    max_num_batched_tokens: Annotated[int, Field(ge=1, le=16_777_216)] | None = None
+    """Tokens in one batch."""
+    enforce_eager: bool = False
+    """Whether CUDA graphs and compilation are off."""
+    lora: LoraSpec | None = None
+    """LoRA adapters."""
+    speculative: SpeculativeSpec | None = None
+    """Speculative decoding."""
+    tool_calling: EngineName = "Auto"
+    """Tool-call parser: `Auto` takes the one that vLLM has for this model family, `Off` none, else a parser's name."""
+    reasoning: EngineName = "Auto"
+    """Reasoning parser: `Auto`, `Off` or a parser's name."""
+    extra_args: Annotated[
+        tuple[Annotated[str, StringConstraints(min_length=1, max_length=4096)], ...], Field(max_length=128)
+    ] = ()
+    """Further `vllm serve` arguments, one token each. A flag that the operator manages is refused by name."""
+    env: Annotated[tuple[EnvVar, ...], Field(max_length=128)] = ()
+    """Environment variables of the engine."""
+
+
+class Toleration(SpecModel):
+    """A toleration of the model's pods, as in a pod."""
+
+    key: LabelKey | None = None
+    """Taint key; unset with operator Exists matches all."""
+    operator: Literal["Exists", "Equal"] = "Equal"
+    """How key and value are compared."""
+    value: LabelValue | None = None
+    """Taint value."""
+    effect: Literal["NoSchedule", "PreferNoSchedule", "NoExecute"] | None = None
+    """Effect to tolerate; unset: all."""
+    toleration_seconds: Annotated[int, Field(ge=0)] | None = None
+    """Seconds that a NoExecute taint is tolerated."""
+
+
+class GpuSpec(SpecModel):
+    """Which GPUs may be used."""
+
+    resource_name: (
+        Annotated[str, StringConstraints(max_length=253, pattern=r"^[a-z0-9.-]+/[A-Za-z0-9._-]+$")] | None
+    ) = None
+    """Extended resource that pods request, such as `nvidia.com/gpu`. Unset: whatever GPU resource fits."""
+    products: Annotated[tuple[ShortText, ...], Field(max_length=32)] = ()
+    """Allow-list of product names as globs, such as `*H100*`. Empty: any."""
+    min_memory: Quantity | None = None
+    """Least memory of one GPU, such as `40Gi`."""
+    node_selector: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] = Field(default_factory=dict)
+    """Labels that a node must have."""
+    tolerations: Annotated[tuple[Toleration, ...], Field(max_length=32)] = ()
+    """Taints that the pods tolerate, besides the one named like the GPU resource."""
+    sharing: GpuSharing = GpuSharing.EXCLUSIVE
+    """Whether time-sliced or MPS-shared GPUs are acceptable."""
+
+
+class PolicySpec(SpecModel):
+    """The margins that the user wants on top of the prediction, and what to do with the verdict."""
+
+    admission: Admission = Admission.ENFORCE
+    """When it cannot run: `Enforce` refuses it, `Warn` admits it and withholds the workload, `Off` renders anyway."""
+    gpu_memory_utilization: Annotated[float, Field(gt=0, le=1)] = 0.90
+    """Share of each GPU's memory that vLLM may take."""
+    headroom_gb: GibAmount = 1.0
+    """GiB per GPU that must stay free inside that share."""
+    overhead_gb: GibAmount | None = None
+    """Fixed GiB of overhead for one GPU group instead of the computed figure."""
+    overhead_model: OverheadModel = OverheadModel.AUTO
+    """`Auto`: the larger of the documented formula and the version's profile; `Formula`: the formula alone."""
+    fragmentation_factor: Annotated[float, Field(ge=1, le=4)] = 1.15
+    """Factor on the KV cache for blocks that are not full."""
+    auto_adjust: AutoAdjust = AutoAdjust.NEVER
+    """`Safe` may lower context length or concurrency, never quality."""
+
+
+class ScalingSpec(SpecModel):
+    """Scaling by an autoscaler instead of a fixed number of replicas."""
+
+    min_replicas: Annotated[int, Field(ge=0, le=1000)] = 1
+    """Fewest replicas."""
+    max_replicas: Annotated[int, Field(ge=1, le=1000)]
+    """Most replicas."""
+
+
+class RolloutSpec(SpecModel):
+    """How a change is rolled out."""
+
+    strategy: RolloutStrategy = RolloutStrategy.AUTO
+    """`Auto` replaces in place when no GPU is free for a surge pod."""
+
+
+class CacheSpec(SpecModel):
+    """Where downloaded weights are kept."""
+
+    type: CacheType = CacheType.EMPTY_DIR
+    """Kind of volume."""
+    size: Quantity | None = None
+    """Size of the volume."""
+    claim_name: Name | None = None
+    """Existing claim to use instead of making one."""
+    storage_class_name: Name | None = None
+    """Storage class of the claim that is made."""
+    host_path: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^/")] | None = None
+    """Directory on the node, for type HostPath."""
+
+
+class ServiceSpec(SpecModel):
+    """The Service in front of the pods."""
+
+    type: ServiceType = ServiceType.CLUSTER_IP
+    """Type of the Service."""
+    port: Annotated[int, Field(ge=1, le=65_535)] = 8000
+    """Port of the Service."""
+
+
+class MonitoringSpec(SpecModel):
+    """Metrics of the model's pods."""
+
+    pod_monitor: Toggle = Toggle.AUTO
+    """Whether a PodMonitor is made."""
+
+
+class VLLMDeploymentSpec(SpecModel):
+    """What the user wants."""
+
+    model: ModelSpec
+    """Which model to serve."""
+    workload: WorkloadSpec = Field(default_factory=WorkloadSpec)
+    """What it must be able to hold at once."""
+    engine: EngineSpec = Field(default_factory=EngineSpec)
+    """How vLLM runs it, where the planner should not decide."""
+    gpu: GpuSpec = Field(default_factory=GpuSpec)
+    """Which GPUs may be used."""
+    policy: PolicySpec = Field(default_factory=PolicySpec)
+    """Margins and what to do with the verdict."""
+    replicas: Annotated[int, Field(ge=0, le=1000)] | None = None
+    """Number of replicas; not together with `scaling`. Unset: 1."""
+    scaling: ScalingSpec | None = None
+    """Scaling by an autoscaler; not together with `replicas`."""
+    rollout: RolloutSpec = Field(default_factory=RolloutSpec)
+    """How a change is rolled out."""
+    cache: CacheSpec = Field(default_factory=CacheSpec)
+    """Where downloaded weights are kept."""
+    service: ServiceSpec = Field(default_factory=ServiceSpec)
+    """The Service in front of the pods."""
+    monitoring: MonitoringSpec = Field(default_factory=MonitoringSpec)
+    """Metrics of the pods."""
+    pod_template: dict[str, Any] = Field(default_factory=dict)
+    """Overlay for pod fields that are not modelled; it may add, but not remove what is managed."""
+
+    @property
+    def desired_replicas(self) -> int:
+        """Replicas to plan for: the fixed number, or the fewest that an autoscaler may leave."""
+        if self.scaling is not None:
+            return max(1, self.scaling.min_replicas)
+        return 1 if self.replicas is None else self.replicas
