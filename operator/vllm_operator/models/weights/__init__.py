@@ -6,6 +6,6 @@
 
 from __future__ import annotations
 
-from vllm_operator.models.weights.totals import WeightBytes, parameters, weights_by_stage, weights_per_gpu
+from vllm_operator.models.weights.totals import WeightBytes, Weighing, weigh
 
-__all__ = ["WeightBytes", "parameters", "weights_by_stage", "weights_per_gpu"]
+__all__ = ["Weighing", "WeightBytes", "weigh"]
