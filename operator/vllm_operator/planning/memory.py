@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from vllm_operator.api.v1alpha1 import FeasibilityReport
+from vllm_operator.api.status import FeasibilityReport
 from vllm_operator.planning.plan import OomRisk
 
 if TYPE_CHECKING:
