@@ -1,7 +1,8 @@
 """The spec of a VLLMDeployment: intent, not flags.
 
 Every knob is optional except the model. Unset means that the planner decides; there is no zero that means "off". This
-module is the single source of fields, bounds, defaults and descriptions: the CRD is generated from it (docs/decisions/0007).
+module is the single source of fields, bounds, defaults and descriptions: the CRD is generated from it
+(docs/decisions/0007).
 """
 
 from __future__ import annotations
