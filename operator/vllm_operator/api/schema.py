@@ -1,8 +1,8 @@
 """The CustomResourceDefinition, made from the pydantic models and the rules.
 
 pydantic's JSON Schema is turned into what Kubernetes calls a structural schema: references inlined, `anyOf [X, null]`
-reduced to X, a type at every node, bounds at every string, list, map and number so that the API server can price the CEL
-rules.
+reduced to X, a type at every node, bounds at every string, list, map and number so that the API server can price the
+CEL rules.
 """
 
 from __future__ import annotations
