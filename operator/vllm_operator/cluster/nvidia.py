@@ -1,50 +1,289 @@
-"""NVIDIA GPUs behind the device plugin: what GPU Feature Discovery writes, and what a pod then gets.
+"""NVIDIA GPUs behind the device plugin: what the labels say, and what a pod then gets.
 
-Label semantics: NVIDIA/k8s-device-plugin `internal/lm/{nvml,resource,mig-strategy}.go`.
+The number of devices always comes from the node's allocatable; labels only say of what kind they are. Label semantics:
+NVIDIA/k8s-device-plugin `internal/lm/{nvml,resource,mig-strategy,vgpu}.go`.
 """
 
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from vllm_operator.cluster import reading
+from vllm_operator.cluster import labels as label
+from vllm_operator.cluster import mig, reading
+from vllm_operator.cluster.clouds import CloudGpus, cloud_gpus
 from vllm_operator.cluster.devices import MIB
-from vllm_operator.cluster.products import find_product
+from vllm_operator.cluster.hami import REGISTER, RegisteredGpu, registered_gpus
+from vllm_operator.cluster.memory import UNKNOWN_MEMORY, MemoryFigure, from_product, judge_label
+from vllm_operator.cluster.products import UNKNOWN_PRODUCT, ProductMatch, find_product
 from vllm_operator.cluster.records import Basis, GpuClass, NodeGpus, Sharing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from vllm_operator.cluster.resources import Offered
+    from vllm_operator.cluster.resources import NodeContext, Offered
 
-PRODUCT: Final = "nvidia.com/gpu.product"
-MEMORY: Final = "nvidia.com/gpu.memory"
-REPLICAS: Final = "nvidia.com/gpu.replicas"
-SHARING: Final = "nvidia.com/gpu.sharing-strategy"
-COMPUTE_MAJOR: Final = "nvidia.com/gpu.compute.major"
-COMPUTE_MINOR: Final = "nvidia.com/gpu.compute.minor"
+_VGPU_PROFILE: Final = re.compile(r"(?:^|-)GRID-|-[0-9]{1,2}[QCAB]$", re.IGNORECASE)
+_INVALID_MIG: Final = "-MIG-INVALID"
+_SHARING_WORDS: Final = {
+    "none": Sharing.EXCLUSIVE,
+    "time-slicing": Sharing.TIME_SLICED,
+    "time-sharing": Sharing.TIME_SLICED,
+    "mps": Sharing.MPS,
+}
 
-_MIG_RESOURCE: Final = re.compile(r"nvidia\.com/mig-(?P<profile>[0-9]+g\.[0-9]+gb(?:\.[a-z0-9.-]+?)?)(?:\.shared)?$")
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Shared:
+    """How often one device is handed out; `clients` is None when it is shared and nothing says how often."""
+
+    sharing: Sharing = Sharing.EXCLUSIVE
+    clients: int | None = 1
 
 
-def nvidia_gpus(labels: Mapping[str, str], offered: Offered) -> NodeGpus:
-    """Return one NVIDIA resource of a node with what its labels say of the devices behind it."""
-    product = labels.get(PRODUCT)
-    match = find_product(product)
-    memory_mib = reading.whole_number(labels.get(MEMORY))
-    memory = memory_mib * MIB if memory_mib else match.memory_bytes
-    basis = Basis.NODE_LABEL if memory_mib else (Basis.PRODUCT_TABLE if memory else Basis.UNKNOWN)
-    major = labels.get(COMPUTE_MAJOR)
-    compute = f"{major}.{labels.get(COMPUTE_MINOR, '0')}" if major else match.compute_capability
-    gpu_class = GpuClass(
-        vendor="nvidia",
-        resource_name=offered.resource,
+def nvidia_gpus(node: NodeContext, offered: Offered) -> NodeGpus:
+    """Return one NVIDIA resource of a node with what is known of the devices behind it."""
+    profile = mig.profile_of_resource(offered.resource)
+    return _slices(node, offered, profile) if profile is not None else _devices(node, offered)
+
+
+def _slices(node: NodeContext, offered: Offered, profile: mig.Profile) -> NodeGpus:
+    """Read a resource of the MIG strategy `mixed`."""
+    prefix = mig.label_prefix(node.labels, profile)
+    memory = mig.slice_memory(node.labels, f"{prefix}.memory" if prefix else None, profile)
+    product = node.labels.get(f"{prefix}.product") if prefix else None
+    product = product or node.labels.get(label.PRODUCT)
+    clients = reading.whole_number(node.labels.get(f"{prefix}.replicas")) if prefix else None
+    shared = clients is not None and clients > 1
+    warnings = memory.warnings
+    if shared:
+        warnings += (f"each {profile.name} slice is time-sliced between {clients} pods that share its memory",)
+    return _node_gpus(
+        node,
+        offered,
         product=product,
-        memory_bytes=memory,
-        compute_capability=compute,
-        sharing=Sharing.EXCLUSIVE,
-        basis=basis,
-        interconnect=match.interconnect,
+        match=find_product(product),
+        memory=memory,
+        shared=_Shared(sharing=Sharing.TIME_SLICED if shared else Sharing.MIG, clients=clients if shared else 1),
+        profile=profile.name,
+        warnings=warnings,
     )
-    return NodeGpus(gpu_class=gpu_class, capacity=offered.capacity, allocatable=offered.allocatable)
+
+
+def _devices(node: NodeContext, offered: Offered) -> NodeGpus:
+    """Read a resource that counts whole GPUs, shares of them, or slices that pass for GPUs."""
+    product = node.labels.get(label.PRODUCT)
+    cloud = cloud_gpus(node.labels)
+    if product is not None and product.upper().endswith(_INVALID_MIG):
+        complaint = f"label {label.PRODUCT}={product!r}: the node's MIG layout is not one the strategy `single` allows"
+        return _node_gpus(node, offered, product=product, healthy=False, warnings=(complaint,))
+    partition = node.labels.get(label.GKE_PARTITION)
+    profile = mig.profile_of_product(product) or (mig.read_profile(partition) if partition else None)
+    if profile is not None:
+        match = find_product(product) if product else cloud.match
+        memory = mig.slice_memory(node.labels, label.MEMORY, profile)
+        return _node_gpus(
+            node,
+            offered,
+            product=product or cloud.product,
+            match=match,
+            memory=memory,
+            shared=_Shared(sharing=Sharing.MIG),
+            profile=profile.name,
+            warnings=memory.warnings,
+        )
+    return _whole_gpus(node, offered, product, cloud)
+
+
+def _whole_gpus(node: NodeContext, offered: Offered, product: str | None, cloud: CloudGpus) -> NodeGpus:
+    cards = registered_gpus(node.annotations)
+    virtual = node.labels.get(label.VGPU_PRESENT) == "true" or bool(product and _VGPU_PROFILE.search(product))
+    match = UNKNOWN_PRODUCT if virtual else _product_match(product, cards, cloud)
+    shared = _sharing(node.labels, product, offered, cards)
+    memory = _device_memory(node.labels, match, cards, cloud, virtual=virtual)
+    memory, warnings = _share_of(memory, shared)
+    if virtual or cloud.partial:
+        shared = _Shared(sharing=Sharing.VGPU) if shared.sharing is Sharing.EXCLUSIVE else shared
+    healthy = True
+    if _is_phantom(node, offered):
+        healthy = False
+        warnings += (
+            f"{offered.resource}: the same cards are offered as MIG slices; a pod with a whole one would fail",
+        )
+    elif _is_mixed(node, offered, shared, cards):
+        memory = UNKNOWN_MEMORY
+        count = node.labels.get(label.COUNT)
+        warnings += (
+            f"label {label.COUNT}={count!r} covers fewer GPUs than the {offered.capacity} of {offered.resource}: "
+            "the node has GPUs of more than one model, or stale labels, so the memory is unknown",
+        )
+    return _node_gpus(
+        node,
+        offered,
+        product=product or (cards[0].product if cards else None) or cloud.product,
+        match=match,
+        memory=memory,
+        shared=shared,
+        healthy=healthy,
+        warnings=warnings,
+    )
+
+
+def _product_match(product: str | None, cards: tuple[RegisteredGpu, ...], cloud: CloudGpus) -> ProductMatch:
+    name = product or (cards[0].product if cards else None)
+    match = find_product(name)
+    if match.known:
+        return match.narrowed_by(cloud.match) if cloud.match.known else match
+    return cloud.match if name is None else UNKNOWN_PRODUCT
+
+
+def _device_memory(
+    labels: Mapping[str, str],
+    match: ProductMatch,
+    cards: tuple[RegisteredGpu, ...],
+    cloud: CloudGpus,
+    *,
+    virtual: bool,
+) -> MemoryFigure:
+    """Return the memory of one whole device: measured label, HAMi's register, the cloud's word, product table."""
+    written = labels.get(label.MEMORY)
+    figure = UNKNOWN_MEMORY
+    if written is not None:
+        figure = judge_label(label.MEMORY, written, UNKNOWN_PRODUCT if cloud.partial else match)
+        if figure.memory_bytes is not None:
+            return figure
+    fallback = UNKNOWN_MEMORY
+    if cards:
+        fallback = _registered_memory(cards, match)
+    elif cloud.memory.memory_bytes is not None and not virtual:
+        fallback = cloud.memory
+    elif not virtual:
+        fallback = from_product(match)
+    return MemoryFigure(
+        memory_bytes=fallback.memory_bytes,
+        basis=fallback.basis,
+        warnings=figure.warnings + fallback.warnings,
+    )
+
+
+def _registered_memory(cards: tuple[RegisteredGpu, ...], match: ProductMatch) -> MemoryFigure:
+    """Return the smallest card's memory, capped by the product's: HAMi may oversell it."""
+    memory_bytes = min(card.memory_bytes for card in cards)
+    warnings: tuple[str, ...] = ()
+    if len({card.memory_bytes for card in cards}) > 1:
+        warnings = (f"annotation {REGISTER}: the cards differ; the smallest, {memory_bytes // MIB:,} MiB, is used",)
+    largest = match.memory_choices_bytes[-1] if match.known else None
+    if largest is not None and memory_bytes > largest and not match.closest(memory_bytes).known:
+        capped = f"annotation {REGISTER}: {memory_bytes // MIB:,} MiB is oversold; the card has {largest // MIB:,} MiB"
+        return MemoryFigure(memory_bytes=largest, basis=Basis.PRODUCT_TABLE, warnings=(*warnings, capped))
+    return MemoryFigure(memory_bytes=memory_bytes, basis=Basis.ANNOTATION, warnings=warnings)
+
+
+def _sharing(
+    labels: Mapping[str, str], product: str | None, offered: Offered, cards: tuple[RegisteredGpu, ...]
+) -> _Shared:
+    clients = reading.whole_number(labels.get(label.REPLICAS))
+    word = labels.get(label.SHARING) or ""
+    gke = labels.get(label.GKE_SHARING)
+    if gke:
+        word, clients = gke, reading.whole_number(labels.get(label.GKE_CLIENTS)) or clients
+    splits = max((card.splits for card in cards), default=1)
+    if splits > 1 and offered.capacity > len(cards):
+        return _Shared(sharing=Sharing.TIME_SLICED, clients=splits)
+    stated = _SHARING_WORDS.get(word.lower())
+    if stated is Sharing.MPS or stated is Sharing.TIME_SLICED:
+        return _Shared(sharing=stated, clients=clients if clients and clients > 0 else None)
+    says_shared = bool(product and product.upper().endswith("-SHARED")) or offered.resource.endswith(".shared")
+    if (clients is not None and clients > 1) or says_shared:
+        return _Shared(sharing=Sharing.TIME_SLICED, clients=clients if clients and clients > 1 else None)
+    if offered.resource == "k8s.amazonaws.com/vgpu":
+        return _Shared(sharing=Sharing.MPS, clients=None)
+    return _Shared()
+
+
+def _share_of(memory: MemoryFigure, shared: _Shared) -> tuple[MemoryFigure, tuple[str, ...]]:
+    """Return the memory that one pod gets of a shared device, and what it should know about it."""
+    warnings = memory.warnings
+    if shared.sharing is Sharing.TIME_SLICED:
+        clients = f"{shared.clients} pods" if shared.clients else "several pods"
+        warnings += (f"each GPU is time-sliced between {clients} that share its memory without any limit",)
+    if shared.sharing is not Sharing.MPS:
+        return memory, warnings
+    if shared.clients is None or memory.memory_bytes is None:
+        warnings += ("GPUs are shared by MPS and nothing says between how many pods: the memory of a share is unknown",)
+        return UNKNOWN_MEMORY, warnings if shared.clients is None else memory.warnings
+    share = MemoryFigure(memory_bytes=memory.memory_bytes // shared.clients, basis=memory.basis)
+    return share, warnings
+
+
+def _is_phantom(node: NodeContext, offered: Offered) -> bool:
+    """Whether whole GPUs are still counted although the cards are now cut into slices."""
+    count = reading.whole_number(node.labels.get(label.COUNT))
+    in_slices = mig.cards_in_slices((other.resource, other.capacity) for other in node.offered)
+    if not in_slices:
+        return False
+    if node.labels.get(label.REPLICAS) == "0":
+        return True
+    return count is not None and offered.capacity + in_slices > count
+
+
+def _is_mixed(node: NodeContext, offered: Offered, shared: _Shared, cards: tuple[RegisteredGpu, ...]) -> bool:
+    """Whether the labels, which are of one model, cover fewer GPUs than the node counts."""
+    count = reading.whole_number(node.labels.get(label.COUNT))
+    if not count or cards or shared.clients is None:
+        return False
+    return offered.capacity > count * shared.clients
+
+
+def _node_gpus(
+    node: NodeContext,
+    offered: Offered,
+    *,
+    product: str | None,
+    match: ProductMatch = UNKNOWN_PRODUCT,
+    memory: MemoryFigure = UNKNOWN_MEMORY,
+    shared: _Shared = _Shared(),
+    profile: str | None = None,
+    healthy: bool = True,
+    warnings: tuple[str, ...] = (),
+) -> NodeGpus:
+    state = node.labels.get(label.MIG_STATE)
+    if state is not None and state != "success":
+        healthy = False
+        warnings += (f"label {label.MIG_STATE}={state!r}: the MIG layout is being changed",)
+    if memory.memory_bytes is None and healthy:
+        warnings += (f"the memory of {offered.resource} is unknown: no label, product or instance type gives it",)
+    narrowed = match.closest(memory.memory_bytes) if memory.memory_bytes is not None and profile is None else match
+    known = narrowed if narrowed.known else match
+    in_use_mib = reading.whole_number(node.labels.get(label.MEMORY_IN_USE))
+    return NodeGpus(
+        gpu_class=GpuClass(
+            vendor="nvidia",
+            resource_name=offered.resource,
+            product=product,
+            memory_bytes=memory.memory_bytes,
+            compute_capability=_compute_capability(node.labels) or known.compute_capability,
+            sharing=shared.sharing,
+            mig_profile=profile,
+            basis=memory.basis,
+            interconnect=_interconnect(node.labels) or known.interconnect,
+            clients_per_device=shared.clients,
+        ),
+        capacity=offered.capacity,
+        allocatable=offered.allocatable,
+        healthy=healthy,
+        memory_in_use_bytes=None if in_use_mib is None else in_use_mib * MIB,
+        warnings=warnings,
+    )
+
+
+def _compute_capability(labels: Mapping[str, str]) -> str | None:
+    major = reading.whole_number(labels.get(label.COMPUTE_MAJOR))
+    minor = reading.whole_number(labels.get(label.COMPUTE_MINOR))
+    return f"{major}.{minor or 0}" if major and major < 100 else None
+
+
+def _interconnect(labels: Mapping[str, str]) -> str | None:
+    stated = labels.get(label.INTERCONNECT)
+    return stated if stated in ("NVLink", "PCIe") else None

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TERMINAL_PHASES: Final = frozenset({"Succeeded", "Failed"})
-MANAGED_BY: Final = "vllm-operator"
 CPU: Final = "cpu"
 MEMORY: Final = "memory"
 POD_LEVEL: Final = (CPU, MEMORY)
@@ -22,13 +21,17 @@ Requests = dict[str, int]
 
 
 def project_pod(obj: Mapping[str, Any]) -> PodRecord | None:
-    """Return what a pod holds, or None when it has ended or asks for nothing."""
+    """Return what a pod holds, or None when it has ended, or asks for nothing and is on no node.
+
+    A pod without requests still takes one of its node's pod slots.
+    """
     if reading.mapping_at(obj, "status").get("phase") in TERMINAL_PHASES:
         return None
     metadata = reading.mapping_at(obj, "metadata")
     spec = reading.mapping_at(obj, "spec")
     requests = effective_requests(spec)
-    if not requests:
+    node_name = _interned(spec.get("nodeName"))
+    if not requests and node_name is None:
         return None
     name = reading.text(metadata.get("name")) or ""
     namespace = intern(reading.text(metadata.get("namespace")) or "default")
@@ -36,9 +39,9 @@ def project_pod(obj: Mapping[str, Any]) -> PodRecord | None:
         namespace=namespace,
         name=name,
         uid=reading.text(metadata.get("uid")) or f"{namespace}/{name}",
-        node_name=_interned(spec.get("nodeName")),
+        node_name=node_name,
         requests=requests,
-        owner=_owner(namespace, reading.mapping_at(metadata, "labels")),
+        owner=reading.owner_of(namespace, reading.mapping_at(metadata, "labels")),
     )
 
 
@@ -89,7 +92,7 @@ def _container_requests(container: Mapping[str, Any]) -> Requests:
 def _read(quantities: Mapping[str, Any]) -> Requests:
     read: Requests = {}
     for resource, value in quantities.items():
-        number = reading.thousandths(value) if resource == CPU else reading.whole_quantity(value)
+        number = reading.thousandths(value) if resource == CPU else reading.needed_quantity(value)
         if isinstance(resource, str) and number is not None:
             read[intern(resource)] = number
     return read
@@ -104,13 +107,6 @@ def _raise_to(total: Requests, floor: Requests) -> None:
     for resource, number in floor.items():
         if number > total.get(resource, 0):
             total[resource] = number
-
-
-def _owner(namespace: str, labels: Mapping[str, Any]) -> str | None:
-    if labels.get("app.kubernetes.io/managed-by") != MANAGED_BY:
-        return None
-    instance = reading.text(labels.get("app.kubernetes.io/instance"))
-    return f"{namespace}/{instance}" if instance else None
 
 
 def _interned(value: object) -> str | None:

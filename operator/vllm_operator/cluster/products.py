@@ -25,7 +25,7 @@ MEMORY_TOLERANCE: Final = 0.05
 
 _SUFFIX: Final = re.compile(r"-(?:SHARED|MIG-.*)$", re.IGNORECASE)
 _SEPARATOR: Final = re.compile(r"[^A-Z0-9]+")
-_FILLER: Final = frozenset({"NVIDIA", "TESLA", "GEFORCE", "QUADRO", "AMD", "INSTINCT", "RADEON", "INTEL", "DATACENTER"})
+_FILLER: Final = frozenset({"NVIDIA", "TESLA", "GEFORCE", "AMD", "INSTINCT", "RADEON", "INTEL", "DATACENTER"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,31 +60,44 @@ class ProductMatch:
         return tuple(sorted({device.memory_bytes for device in self.candidates}))
 
     def closest(self, memory_bytes: int, *, tolerance: float = MEMORY_TOLERANCE) -> ProductMatch:
-        """Keep the candidates whose memory is within `tolerance` of the given one."""
+        """Keep the candidates whose memory, with or without ECC, is within `tolerance` of the given one."""
         return ProductMatch(
             candidates=tuple(
                 device
                 for device in self.candidates
-                if abs(device.memory_bytes - memory_bytes) <= tolerance * device.memory_bytes
+                if any(
+                    abs(total - memory_bytes) <= tolerance * total
+                    for total in (device.memory_bytes, device.memory_without_ecc_bytes)
+                    if total is not None
+                )
             )
         )
+
+    def narrowed_by(self, other: ProductMatch) -> ProductMatch:
+        """Keep the candidates that another source allows too; all of them when the two have none in common."""
+        common = tuple(device for device in self.candidates if device in other.candidates)
+        return ProductMatch(candidates=common) if common else self
 
     def _agreed(self, read: Callable[[DeviceFacts], Value]) -> Value | None:
         values = {read(device) for device in self.candidates}
         return values.pop() if len(values) == 1 else None
 
 
+UNKNOWN_PRODUCT: Final = ProductMatch()
+"""A product that the table does not have; fine as long as its memory is known."""
+
+
 @lru_cache(maxsize=1024)
 def find_product(product: str | None) -> ProductMatch:
     """Return the devices that a product name may mean."""
     if product is None:
-        return ProductMatch()
+        return UNKNOWN_PRODUCT
     words = normalise(product)
     for length in range(len(words), 0, -1):
         family = _FAMILIES.get(words[:length])
         if family:
             return ProductMatch(candidates=_narrowed(family, frozenset(words[length:])))
-    return ProductMatch()
+    return UNKNOWN_PRODUCT
 
 
 def normalise(product: str) -> tuple[str, ...]:
@@ -94,10 +107,12 @@ def normalise(product: str) -> tuple[str, ...]:
 
 
 def _narrowed(family: tuple[DeviceFacts, ...], words: frozenset[str]) -> tuple[DeviceFacts, ...]:
-    """Keep the family members with the most of their distinguishing words in the name."""
+    """Keep the family members with the most of their distinguishing words in the name; with none, the plain ones."""
     hits = {device: len(words & device.marks) for device in family}
     most = max(hits.values())
-    return tuple(device for device in family if hits[device] == most)
+    best = tuple(device for device in family if hits[device] == most)
+    plain = tuple(device for device in best if not device.marks)
+    return plain if most == 0 and plain else best
 
 
 def _families() -> Mapping[tuple[str, ...], tuple[DeviceFacts, ...]]:

@@ -18,6 +18,8 @@ NOTHING: Final[Mapping[str, Any]] = MappingProxyType({})
 LARGEST: Final = 2**63 - 1
 """Kubernetes quantities are int64 at most; anything above is not a figure of a cluster."""
 
+MANAGED_BY: Final = "vllm-operator"
+
 _SUFFIXES: Final[Mapping[str, Fraction]] = {
     "": Fraction(1),
     "n": Fraction(1, 10**9),
@@ -99,6 +101,12 @@ def whole_quantity(value: object) -> int | None:
     return None if exact is None else int(exact)
 
 
+def needed_quantity(value: object) -> int | None:
+    """Return a quantity rounded up to whole units (what a pod needs)."""
+    exact = quantity(value)
+    return None if exact is None else -int(-exact // 1)
+
+
 def thousandths(value: object) -> int | None:
     """Return a CPU quantity in thousandths of a core, rounded up as the scheduler does."""
     exact = quantity(value)
@@ -122,6 +130,14 @@ def _quantity(value: str) -> Fraction | None:
     except ValueError:
         return None
     return exact if 0 <= exact <= LARGEST else None
+
+
+def owner_of(namespace: str, labels: Mapping[str, Any]) -> str | None:
+    """Return the VLLMDeployment (`namespace/name`) that an object with these labels was made for."""
+    if labels.get("app.kubernetes.io/managed-by") != MANAGED_BY:
+        return None
+    instance = text(labels.get("app.kubernetes.io/instance"))
+    return f"{namespace}/{instance}" if instance else None
 
 
 def _exponent(digits: str) -> int:

@@ -79,6 +79,8 @@ class NodeGpus:
     allocatable: int
     healthy: bool = True
     """False when the node offers the number but a pod that got one could not start."""
+    memory_in_use_bytes: int | None = None
+    """Memory that processes outside Kubernetes hold on the fullest device; None where nobody measured it."""
     warnings: tuple[str, ...] = ()
 
 
@@ -124,6 +126,8 @@ class GpuOffer:
     allocatable: int
     free: int
     usable: bool
+    memory_in_use_bytes: int | None = None
+    """Memory of a device that processes outside Kubernetes hold; None where nobody measured it."""
     declared: bool = False
     """True for capacity that an autoscaler could add but no node has yet."""
     free_cpu_millis: int | None = None

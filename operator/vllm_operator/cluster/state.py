@@ -4,34 +4,45 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from vllm_operator.cluster.inventory import Inventory, offers_of
+from vllm_operator.cluster.declared import declared_offers
+from vllm_operator.cluster.inventory import EMPTY, PODS, Holding, Inventory, offers_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
-    from vllm_operator.cluster.inventory import Held
+    from vllm_operator.cluster.declared import Declaration
+    from vllm_operator.cluster.dra import ClaimRecord, DeviceKey, SliceRecord
     from vllm_operator.cluster.records import GpuOffer, NodeRecord, PodRecord
 
-NOTHING_HELD: Held = {}
+Record = TypeVar("Record")
+
+_NOTHING: Final[Mapping[str, int]] = {}
 
 
 class ClusterState:
     """Mutable counterpart of `Inventory`; each method says whether anything that a plan reads has changed.
 
     Not thread-safe: it belongs to one event loop. The order of events does not matter: a pod may come before its
-    node, and a node that comes back finds its pods.
+    node, a claim before the slice with its device, and a node that comes back finds what was on it.
     """
 
     def __init__(self) -> None:
         self._nodes: dict[str, NodeRecord] = {}
         self._pods: dict[str, PodRecord] = {}
-        self._held: dict[str, Counter[str]] = {}
-        self._owned: dict[str, dict[str, PodRecord]] = {}
+        self._claims: dict[str, ClaimRecord] = {}
+        self._slices: dict[str, SliceRecord] = {}
+        self._requests: dict[str, Counter[str]] = {}
+        self._taken: Counter[DeviceKey] = Counter()
+        self._slices_of_node: dict[str, dict[str, SliceRecord]] = {}
+        self._owned_pods: dict[str, dict[str, PodRecord]] = {}
+        self._owned_claims: dict[str, dict[str, ClaimRecord]] = {}
+        self._relevant: dict[str, NodeRecord] = {}
         self._offers: dict[str, tuple[GpuOffer, ...]] = {}
-        self._offering: list[str] = []
-        self._declared: tuple[GpuOffer, ...] = ()
+        self._holdings: dict[str, Holding] = {}
+        self._order: list[str] = []
+        self._declarations: tuple[Declaration, ...] = ()
         self._version = 0
         self._snapshot: Inventory | None = None
 
@@ -40,15 +51,23 @@ class ClusterState:
         if self._nodes.get(node.name) == node:
             return False
         self._nodes[node.name] = node
-        self._recount(node.name)
-        return self._changed()
+        return self._recounted({node.name})
 
     def remove_node(self, name: str) -> bool:
         """Forget a node; the pods bound to it stay known until they go themselves."""
         if self._nodes.pop(name, None) is None:
             return False
-        self._recount(name)
-        return self._changed()
+        return self._recounted({name})
+
+    def replace_nodes(self, nodes: Iterable[NodeRecord]) -> bool:
+        """Take an authoritative list of all nodes."""
+        before = self._version
+        listed = {node.name: node for node in nodes}
+        for name in self._nodes.keys() - listed.keys():
+            self.remove_node(name)
+        for node in listed.values():
+            self.upsert_node(node)
+        return self._version != before
 
     def upsert_pod(self, pod: PodRecord) -> bool:
         """Take a pod's newest record."""
@@ -56,23 +75,17 @@ class ClusterState:
         if known == pod:
             return False
         if known is not None:
-            self._release(known)
-        self._hold(pod)
-        return self._recount_for(known, pod)
+            self._release_pod(known)
+        self._hold_pod(pod)
+        return self._recounted({pod.node_name, known.node_name if known else None}, known, pod)
 
     def remove_pod(self, uid: str) -> bool:
         """Forget a pod that ended or was deleted."""
         known = self._pods.get(uid)
         if known is None:
             return False
-        self._release(known)
-        return self._recount_for(known)
-
-    def replace_nodes(self, nodes: Iterable[NodeRecord]) -> bool:
-        """Take an authoritative list of all nodes."""
-        listed = {node.name: node for node in nodes}
-        gone = [self.remove_node(name) for name in self._nodes.keys() - listed.keys()]
-        return any([*gone, *[self.upsert_node(node) for node in listed.values()]])
+        self._release_pod(known)
+        return self._recounted({known.node_name}, known)
 
     def replace_pods(self, pods: Iterable[PodRecord]) -> bool:
         """Take an authoritative list of all pods that hold something."""
@@ -80,79 +93,187 @@ class ClusterState:
         listed = {pod.uid: pod for pod in pods}
         for uid in self._pods.keys() - listed.keys():
             self.remove_pod(uid)
+        touched: set[str | None] = set()
+        owned = False
         for pod in listed.values():
-            self.upsert_pod(pod)
+            known = self._pods.get(pod.uid)
+            if known == pod:
+                continue
+            if known is not None:
+                self._release_pod(known)
+                touched.add(known.node_name)
+            self._hold_pod(pod)
+            touched.add(pod.node_name)
+            owned = owned or pod.owner is not None or (known is not None and known.owner is not None)
+        recounted = [self._recount(name) for name in touched if name is not None]
+        if any(recounted) or owned:
+            self._changed()
         return self._version != before
 
-    def replace_declared(self, offers: Iterable[GpuOffer]) -> bool:
-        """Take all capacity that autoscalers could add."""
-        declared = tuple(offers)
-        if declared == self._declared:
+    def upsert_slice(self, record: SliceRecord) -> bool:
+        """Take a ResourceSlice's newest record."""
+        known = self._slices.get(record.name)
+        if known == record:
             return False
-        self._declared = declared
+        if known is not None:
+            self._drop_slice(known)
+        self._slices[record.name] = record
+        self._slices_of_node.setdefault(record.node_name, {})[record.name] = record
+        return self._recounted({record.node_name, known.node_name if known else None})
+
+    def remove_slice(self, name: str) -> bool:
+        """Forget a ResourceSlice."""
+        known = self._slices.get(name)
+        if known is None:
+            return False
+        self._drop_slice(known)
+        return self._recounted({known.node_name})
+
+    def replace_slices(self, slices: Iterable[SliceRecord]) -> bool:
+        """Take an authoritative list of all slices."""
+        before = self._version
+        listed = {record.name: record for record in slices}
+        for name in self._slices.keys() - listed.keys():
+            self.remove_slice(name)
+        for record in listed.values():
+            self.upsert_slice(record)
+        return self._version != before
+
+    def upsert_claim(self, claim: ClaimRecord) -> bool:
+        """Take a ResourceClaim's newest record."""
+        known = self._claims.get(claim.uid)
+        if known == claim:
+            return False
+        if known is not None:
+            self._release_claim(known)
+        self._claims[claim.uid] = claim
+        self._taken.update(claim.devices)
+        if claim.owner is not None:
+            self._owned_claims.setdefault(claim.owner, {})[claim.uid] = claim
+        return self._recounted(self._nodes_of(claim) | (self._nodes_of(known) if known else set()), known, claim)
+
+    def remove_claim(self, uid: str) -> bool:
+        """Forget a claim that was released or deleted."""
+        known = self._claims.get(uid)
+        if known is None:
+            return False
+        self._release_claim(known)
+        return self._recounted(self._nodes_of(known), known)
+
+    def replace_claims(self, claims: Iterable[ClaimRecord]) -> bool:
+        """Take an authoritative list of all claims with devices."""
+        before = self._version
+        listed = {claim.uid: claim for claim in claims}
+        for uid in self._claims.keys() - listed.keys():
+            self.remove_claim(uid)
+        for claim in listed.values():
+            self.upsert_claim(claim)
+        return self._version != before
+
+    def replace_declarations(self, declarations: Iterable[Declaration]) -> bool:
+        """Take everything that autoscalers and quotas declare."""
+        declared = tuple(declarations)
+        if declared == self._declarations:
+            return False
+        self._declarations = declared
         return self._changed()
 
     def snapshot(self) -> Inventory:
         """Return the inventory at this moment; the same object until something changes."""
         if self._snapshot is None:
-            offers = [offer for name in self._offering for offer in self._offers[name]]
+            existing = [offer for name in self._order for offer in self._offers[name]]
+            declared = declared_offers(self._declarations, existing) if self._declarations else ()
             self._snapshot = Inventory(
                 version=self._version,
-                offers=(*offers, *self._declared),
-                nodes=dict(self._nodes),
-                held={name: self._held.get(name, NOTHING_HELD) for name in self._offering},
-                owned={owner: tuple(pods.values()) for owner, pods in self._owned.items()},
+                offers=(*existing, *declared),
+                nodes=self._relevant.copy(),
+                holdings=self._holdings.copy(),
+                owned_pods={owner: tuple(pods.values()) for owner, pods in self._owned_pods.items()},
+                owned_claims={owner: tuple(claims.values()) for owner, claims in self._owned_claims.items()},
             )
         return self._snapshot
 
-    def _hold(self, pod: PodRecord) -> None:
+    def _hold_pod(self, pod: PodRecord) -> None:
         self._pods[pod.uid] = pod
         if pod.node_name is not None:
-            held = Counter(self._held.get(pod.node_name, NOTHING_HELD))
+            held = self._requests.setdefault(pod.node_name, Counter())
             held.update(pod.requests)
-            held["pods"] += 1
-            self._held[pod.node_name] = held
+            held[PODS] += 1
         if pod.owner is not None:
-            self._owned.setdefault(pod.owner, {})[pod.uid] = pod
+            self._owned_pods.setdefault(pod.owner, {})[pod.uid] = pod
 
-    def _release(self, pod: PodRecord) -> None:
+    def _release_pod(self, pod: PodRecord) -> None:
         del self._pods[pod.uid]
         if pod.node_name is not None:
-            held = Counter(self._held[pod.node_name])
+            held = self._requests[pod.node_name]
             held.subtract(pod.requests)
-            held["pods"] -= 1
-            left = Counter({resource: number for resource, number in held.items() if number > 0})
-            if left:
-                self._held[pod.node_name] = left
-            else:
-                del self._held[pod.node_name]
+            held[PODS] -= 1
+            if not held[PODS]:
+                del self._requests[pod.node_name]
         if pod.owner is not None:
-            pods = self._owned[pod.owner]
-            del pods[pod.uid]
-            if not pods:
-                del self._owned[pod.owner]
+            _discard(self._owned_pods, pod.owner, pod.uid)
 
-    def _recount_for(self, *pods: PodRecord | None) -> bool:
-        names = {pod.node_name for pod in pods if pod is not None and pod.node_name is not None}
-        changed = [self._recount(name) for name in names]
-        owners = any(pod is not None and pod.owner is not None for pod in pods)
-        return self._changed() if any(changed) or owners else False
+    def _release_claim(self, claim: ClaimRecord) -> None:
+        del self._claims[claim.uid]
+        self._taken.subtract(claim.devices)
+        for device in claim.devices:
+            if not self._taken[device]:
+                del self._taken[device]
+        if claim.owner is not None:
+            _discard(self._owned_claims, claim.owner, claim.uid)
+
+    def _drop_slice(self, record: SliceRecord) -> None:
+        del self._slices[record.name]
+        _discard(self._slices_of_node, record.node_name, record.name)
+
+    def _nodes_of(self, claim: ClaimRecord) -> set[str | None]:
+        pools = {(driver, pool) for driver, pool, _ in claim.devices}
+        return {record.node_name for record in self._slices.values() if (record.driver, record.pool) in pools}
+
+    def _recounted(self, names: set[str | None], *holders: PodRecord | ClaimRecord | None) -> bool:
+        changed = [self._recount(name) for name in names if name is not None]
+        owned = any(holder is not None and holder.owner is not None for holder in holders)
+        return self._changed() if any(changed) or owned else False
 
     def _recount(self, name: str) -> bool:
+        """Bring one node's offers up to date; says whether they, or what is to be said about the node, changed.
+
+        Nodes without GPUs are many and of no interest: their labels may change without a plan changing.
+        """
         node = self._nodes.get(name)
-        offers = () if node is None else offers_of(node, self._held.get(name, NOTHING_HELD))
-        if offers == self._offers.get(name, ()):
-            return False
-        if offers:
-            if name not in self._offers:
-                insort(self._offering, name)
+        holding = self._holding(name) if node is not None else EMPTY
+        offers = offers_of(node, holding) if node is not None else ()
+        known = self._relevant.get(name)
+        changed = (
+            offers != self._offers.get(name, ())
+            or (node.warnings if node else ()) != (known.warnings if known else ())
+            or holding.slices != self._holdings.get(name, EMPTY).slices
+        )
+        if node is not None and (offers or holding.slices or node.warnings):
+            if name not in self._relevant:
+                insort(self._order, name)
+            self._relevant[name] = node
             self._offers[name] = offers
-        else:
-            del self._offers[name]
-            del self._offering[bisect_left(self._offering, name)]
-        return True
+            self._holdings[name] = holding
+        elif name in self._relevant:
+            del self._relevant[name], self._offers[name], self._holdings[name]
+            del self._order[bisect_left(self._order, name)]
+        return changed
+
+    def _holding(self, name: str) -> Holding:
+        slices = tuple(record for _, record in sorted(self._slices_of_node.get(name, {}).items()))
+        pools = {(record.driver, record.pool) for record in slices}
+        taken = {key: number for key, number in self._taken.items() if key[:2] in pools} if pools else {}
+        requests = self._requests.get(name, _NOTHING)
+        return Holding(requests={key: number for key, number in requests.items() if number}, slices=slices, taken=taken)
 
     def _changed(self) -> bool:
         self._version += 1
         self._snapshot = None
         return True
+
+
+def _discard(groups: dict[str, dict[str, Record]], group: str, key: str) -> None:
+    del groups[group][key]
+    if not groups[group]:
+        del groups[group]
