@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from vllm_operator.models.caches import LayerCache
 
 
 class FactsBasis(StrEnum):
@@ -87,3 +89,40 @@ class Device:
     memory_bytes: int
     compute_capability: str | None = None
     vendor: str = "nvidia"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFacts:
+    """What a model is, for everything downstream. `config` is the raw config.json, kept for the weights' shapes."""
+
+    architecture: str
+    """vLLM's class for it, the first entry of `architectures`."""
+    model_type: str
+    dtype: str
+    """Data type of the checkpoint: `bfloat16`, `float16` or `float32`."""
+    hidden_size: int
+    vocab_size: int
+    num_layers: int
+    num_attention_heads: int
+    num_kv_heads: int
+    head_dim: int
+    max_model_len: int
+    """Tokens that the model itself can attend to."""
+    quantization: str | None = None
+    """Method that the checkpoint was quantized with, by vLLM's name."""
+    kv_cache_quantized: bool = False
+    """Whether the checkpoint ships FP8 scales for the KV cache, which `auto` then follows."""
+    num_experts: int = 0
+    is_multimodal: bool = False
+    needs_remote_code: bool = False
+    generates: bool = True
+    """False for embedding, classification and other encoder-only models."""
+    caches: tuple[LayerCache, ...] = ()
+    """What each layer with a cache of its own keeps."""
+    checkpoint: CheckpointFacts | None = None
+    source: ModelSource | None = None
+    parameters: int | None = None
+    assumptions: tuple[str, ...] = ()
+    """What could not be read and was assumed instead; empty when nothing was."""
+    config: Mapping[str, Any] = field(default_factory=dict, hash=False, repr=False)
+    hf_quant_config: Mapping[str, Any] | None = field(default=None, hash=False, repr=False)

@@ -1,0 +1,29 @@
+"""Which parallelism vLLM refuses for a model, and why.
+
+Sources: vllm/config/model.py:verify_with_parallel_config, vllm/model_executor/layers/linear.py:QKVParallelLinear@0.33.0.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vllm_operator.models.facts import EngineSettings, ModelFacts
+
+
+def parallelism_problems(facts: ModelFacts, settings: EngineSettings) -> tuple[str, ...]:
+    """Return why vLLM would refuse these sizes; empty when it would not."""
+    problems = []
+    size, stages = settings.tensor_parallel_size, settings.pipeline_parallel_size
+    heads, kv_heads = facts.num_attention_heads, facts.num_kv_heads
+    if heads % size:
+        problems.append(f"tensor-parallel-size {size} does not divide the model's {heads} attention heads")
+    elif kv_heads % size and size % kv_heads:
+        problems.append(
+            f"tensor-parallel-size {size} neither divides the model's {kv_heads} key/value heads nor is a multiple of them"
+        )
+    if stages > facts.num_layers:
+        problems.append(f"pipeline-parallel-size {stages} is greater than the model's {facts.num_layers} layers")
+    if settings.enable_expert_parallel and not facts.num_experts:
+        problems.append("expert parallelism needs a mixture-of-experts model; this one is dense")
+    return tuple(problems)
