@@ -1,7 +1,7 @@
 """The KV cache as vLLM lays it out on one GPU: specs per layer, groups, pages, blocks.
 
-Sources: vllm/v1/core/kv_cache_planning.py and vllm/v1/kv_cache_interface.py@0.33.0. All groups draw block ids from one pool,
-so one block id costs a page in each layer slot of the widest group.
+Sources: vllm/v1/core/kv_cache_planning.py and vllm/v1/kv_cache_interface.py@0.33.0. All groups draw block ids from one
+pool, so one block id costs a page in each layer slot of the widest group.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ def _page(cache: LayerCache, facts: ModelFacts, resolved: ResolvedSettings) -> K
 
 
 def _groups(specs: list[KvGroup], resolved: ResolvedSettings) -> Iterable[KvGroup]:
-    """Cut the layers into groups of equal size: vllm/v1/core/kv_cache_planning.py:_get_kv_cache_groups_uniform_page_size."""
+    """Cut the layers into groups of equal size, as `_get_kv_cache_groups_uniform_page_size` does."""
     stages = resolved.pipeline_parallel_size
     buckets = Counter(_unified(specs))
     if stages > 1:

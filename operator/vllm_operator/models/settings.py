@@ -1,6 +1,7 @@
 """Every setting filled in as that vLLM version would on that GPU.
 
-Sources: vllm/engine/arg_utils.py, vllm/config/{cache,scheduler,vllm}.py@0.33.0; `models.versions` has what differs by version.
+Sources: vllm/engine/arg_utils.py, vllm/config/{cache,scheduler,vllm}.py@0.33.0; `models.versions`
+has what differs by version.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Which parallelism vLLM refuses for a model, and why.
 
-Sources: vllm/config/model.py:verify_with_parallel_config, vllm/model_executor/layers/linear.py:QKVParallelLinear@0.33.0.
+Sources: `verify_with_parallel_config` in vllm/config/model.py, `QKVParallelLinear` in
+vllm/model_executor/layers/linear.py@0.33.0.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ def parallelism_problems(facts: ModelFacts, settings: EngineSettings) -> tuple[s
         problems.append(f"tensor-parallel-size {size} does not divide the model's {heads} attention heads")
     elif kv_heads % size and size % kv_heads:
         problems.append(
-            f"tensor-parallel-size {size} neither divides the model's {kv_heads} key/value heads nor is a multiple of them"
+            f"tensor-parallel-size {size} neither divides the model's {kv_heads} key/value heads nor is a multiple"
         )
     if stages > facts.num_layers:
         problems.append(f"pipeline-parallel-size {stages} is greater than the model's {facts.num_layers} layers")
