@@ -212,6 +212,7 @@ def compute_feasibility(
     fragmentation_factor: float = DEFAULT_FRAGMENTATION_FACTOR,
     *,
     layout: KvLayout | None = None,
+    max_model_len: int | None = None,
 ) -> FeasibilityReport:
     """Judge one GPU (or, with all figures summed, one group) by the documented arithmetic.
 
@@ -229,7 +230,9 @@ def compute_feasibility(
         room = (allocatable_bytes, weights_bytes, overhead_bytes, facts)
         knobs = (kv_dtype, dtype, fragmentation_factor)
         max_concurrency = compute_max_concurrency_at_context(*room, context_len, *knobs, layout=layout)
-        max_context = compute_max_context_at_concurrency(*room, concurrency, *knobs, layout=layout)
+        max_context = compute_max_context_at_concurrency(
+            *room, concurrency, *knobs, layout=layout, max_model_len=max_model_len
+        )
     return FeasibilityReport(
         fits=fits,
         oom_risk=risk.value,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from vllm_operator.api.v1alpha1 import FeasibilityReport, MemoryBreakdown
+    from vllm_operator.api.status import FeasibilityReport, MemoryBreakdown
     from vllm_operator.cluster.records import GpuClass
 
 
@@ -62,6 +62,30 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TradeOff:
+    """How many sequences of one length hold at once with this plan, within the policy's margins."""
+
+    context_length: int
+    max_concurrency: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Alternative:
+    """The best way found on one GPU class, whether chosen or not."""
+
+    gpu_class: GpuClass
+    gpus_per_replica: int
+    verdict: Verdict
+    oom_risk: OomRisk | None
+    headroom_bytes: int | None
+    """Per GPU; negative by how much it does not fit, None when nothing could be computed."""
+    max_context: int | None = None
+    """At the asked concurrency."""
+    max_concurrency: int | None = None
+    """At the planned context."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """Verdict, memory, flags and placement for one generation; a pure function of spec, facts and inventory."""
 
@@ -75,8 +99,16 @@ class Plan:
     tensor_parallel_size: int = 1
     pipeline_parallel_size: int = 1
     data_parallel_size: int = 1
+    expert_parallel: bool = False
     max_model_len: int | None = None
     max_num_seqs: int | None = None
+    max_num_batched_tokens: int | None = None
+    gpu_memory_utilization: float | None = None
+    kv_cache_dtype: str = "auto"
+    concurrency: int = 1
+    """Sequences of `max_model_len` that hold at once."""
+    replicas: int = 1
+    """Replicas that the verdict is about."""
     image: str = ""
     engine_version: str = ""
     model: str = ""
@@ -89,6 +121,8 @@ class Plan:
     suggestions: tuple[Suggestion, ...] = ()
     warnings: tuple[str, ...] = ()
     reasons: tuple[Reason, ...] = ()
+    trade_offs: tuple[TradeOff, ...] = ()
+    alternatives: tuple[Alternative, ...] = ()
     inputs_read: Mapping[str, object] = field(default_factory=dict)
     hash: str = ""
 

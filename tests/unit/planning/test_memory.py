@@ -94,7 +94,9 @@ def test_an_unknown_kv_dtype_is_refused_by_name() -> None:
         pytest.param(80, 4, 0.0, 0.0, id="fixed-at-zero"),
     ],
 )
-def test_overhead_has_the_documented_values(vram_gib: int, tp: int, fixed_gb: float | None, overhead_gib: float) -> None:
+def test_overhead_has_the_documented_values(
+    vram_gib: int, tp: int, fixed_gb: float | None, overhead_gib: float
+) -> None:
     assert compute_overhead(vram_gib * GIB, tp, fixed_gb) == pytest.approx(overhead_gib * GIB, abs=1)
 
 

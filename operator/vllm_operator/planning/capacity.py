@@ -1,0 +1,243 @@
+"""Where replicas could go: the offers of an inventory that a request may use, and how many replicas they hold.
+
+Only whole nodes count: a replica's GPUs are never added up over two nodes.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+from vllm_operator.cluster.records import Sharing
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable, Mapping
+
+    from vllm_operator.cluster.inventory import Inventory
+    from vllm_operator.cluster.records import GpuClass, GpuOffer, NodeRecord, Taint
+
+SHARED = frozenset({Sharing.TIME_SLICED, Sharing.MPS})
+
+_KEEPS_PODS_AWAY = frozenset({"NoSchedule", "NoExecute"})
+
+
+class Exclusion(StrEnum):
+    """Why an offer is of no use to a request; each can be lifted by one change of the spec."""
+
+    PRODUCT = "Product"
+    MEMORY = "Memory"
+    SHARING = "Sharing"
+    NODE_SELECTOR = "NodeSelector"
+    TAINT = "Taint"
+
+    @property
+    def field(self) -> str:
+        """The field of the spec that rules the offer out, or whose absence does."""
+        return _FIELDS[self]
+
+
+_FIELDS = {
+    Exclusion.PRODUCT: "spec.gpu.products",
+    Exclusion.MEMORY: "spec.gpu.minMemory",
+    Exclusion.SHARING: "spec.gpu.sharing (Exclusive)",
+    Exclusion.NODE_SELECTOR: "spec.gpu.nodeSelector",
+    Exclusion.TAINT: "a taint that spec.gpu.tolerations does not tolerate",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Toleration:
+    """One of the pod's tolerations, as the scheduler reads it."""
+
+    key: str = ""
+    operator: str = "Equal"
+    value: str = ""
+    effect: str = ""
+
+    def tolerates(self, taint: Taint) -> bool:
+        """Whether the scheduler lets a pod with this toleration past the taint."""
+        if self.effect and self.effect != taint.effect:
+            return False
+        if not self.key:
+            return self.operator == "Exists"
+        return self.key == taint.key and (self.operator == "Exists" or self.value == taint.value)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GpuFilter:
+    """What a request allows: the `gpu` section of the spec."""
+
+    resource_name: str | None = None
+    """None: any resource of an NVIDIA GPU, whole or a slice; of any maker where the user brings the image."""
+    any_vendor: bool = False
+    products: tuple[str, ...] = ()
+    min_memory_bytes: int | None = None
+    node_selector: tuple[tuple[str, str], ...] = ()
+    tolerations: tuple[Toleration, ...] = ()
+    allow_shared: bool = False
+
+    def excludes_class(self, gpu_class: GpuClass) -> Exclusion | None:
+        """Why no node's offer of this class can be used, or None. A product or memory that is unknown is not refused."""
+        if self.products and gpu_class.product is not None:
+            product = gpu_class.product.lower()
+            if not any(fnmatchcase(product, pattern.lower()) for pattern in self.products):
+                return Exclusion.PRODUCT
+        if (
+            self.min_memory_bytes is not None
+            and (gpu_class.memory_bytes or self.min_memory_bytes) < self.min_memory_bytes
+        ):
+            return Exclusion.MEMORY
+        if gpu_class.sharing in SHARED and not self.allow_shared:
+            return Exclusion.SHARING
+        return None
+
+    def wants(self, gpu_class: GpuClass) -> bool:
+        """Whether the class is of the kind that was asked for at all."""
+        if self.resource_name is not None:
+            return gpu_class.resource_name == self.resource_name
+        return self.any_vendor or gpu_class.vendor == "nvidia"
+
+    def excludes_node(self, node: NodeRecord, resource_name: str) -> Exclusion | None:
+        """Why the scheduler would not put our pod on this node, or None."""
+        if any(node.labels.get(key) != value for key, value in self.node_selector):
+            return Exclusion.NODE_SELECTOR
+        if any(not self.tolerates(taint, resource_name) for taint in node.taints):
+            return Exclusion.TAINT
+        return None
+
+    def tolerates(self, taint: Taint, resource_name: str) -> bool:
+        """Whether the pod gets past a taint; it always tolerates the one named like its GPU resource."""
+        if taint.effect not in _KEEPS_PODS_AWAY or taint.key == resource_name:
+            return True
+        return any(toleration.tolerates(taint) for toleration in self.tolerations)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Room:
+    """How many replicas there is room for: right now, once GPUs in use are freed, and with what could be added."""
+
+    free: int
+    allocatable: int
+    declared: int
+
+
+_Slot = tuple[bool, bool, int, int]
+"""usable, declared, allocatable, free."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClassCapacity:
+    """The offers of one GPU class that a request may use."""
+
+    gpu_class: GpuClass
+    offers: tuple[GpuOffer, ...]
+    slots: Mapping[_Slot, int] = field(repr=False)
+
+    @property
+    def most_gpus_on_a_node(self) -> int:
+        """The largest number of this class that one node has, whoever uses them now."""
+        return max((allocatable for _, _, allocatable, _ in self.slots), default=0)
+
+    def room(self, gpus_per_replica: int) -> Room:
+        """How many replicas of that many GPUs the nodes hold, each within one node."""
+        free = allocatable = declared = 0
+        for (usable, is_declared, node_allocatable, node_free), nodes in self.slots.items():
+            if is_declared:
+                declared += nodes * (node_allocatable // gpus_per_replica)
+                continue
+            allocatable += nodes * (node_allocatable // gpus_per_replica)
+            if usable:
+                free += nodes * (node_free // gpus_per_replica)
+        return Room(free=free, allocatable=allocatable, declared=declared)
+
+    def node_names(self, gpus_per_replica: int) -> tuple[str, ...]:
+        """Names of the nodes that are big enough for one replica, sorted; declared capacity has no nodes yet."""
+        return tuple(
+            sorted(
+                offer.node.name for offer in self.offers if not offer.declared and offer.allocatable >= gpus_per_replica
+            )
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capacity:
+    """What an inventory holds for a request, and what it holds that the request itself rules out."""
+
+    classes: tuple[ClassCapacity, ...]
+    excluded: Mapping[Exclusion, tuple[GpuOffer, ...]]
+    other_resources: tuple[str, ...]
+    """Names of the GPU resources of the cluster that the request did not ask for, sorted."""
+
+
+class _RecentlyUsed:
+    """A small memory of pure results, keyed by an inventory's identity; holding the inventory keeps its id its own."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._entries: OrderedDict[tuple[int, Hashable], tuple[Inventory, Capacity]] = OrderedDict()
+
+    def get(self, inventory: Inventory, key: Hashable) -> Capacity | None:
+        entry = self._entries.get((id(inventory), key))
+        return entry[1] if entry is not None else None
+
+    def put(self, inventory: Inventory, key: Hashable, capacity: Capacity) -> None:
+        self._entries[(id(inventory), key)] = (inventory, capacity)
+        while len(self._entries) > self._size:
+            self._entries.popitem(last=False)
+
+
+_recent = _RecentlyUsed(size=16)
+
+
+def capacity_for(gpu_filter: GpuFilter, inventory: Inventory) -> Capacity:
+    """Sort an inventory into the classes that a request may use; done once for each snapshot and `gpu` section."""
+    capacity = _recent.get(inventory, gpu_filter)
+    if capacity is None:
+        capacity = _sort_offers(gpu_filter, inventory.offers)
+        _recent.put(inventory, gpu_filter, capacity)
+    return capacity
+
+
+def _sort_offers(gpu_filter: GpuFilter, offers: Iterable[GpuOffer]) -> Capacity:
+    class_verdicts: dict[GpuClass, Exclusion | None] = {}
+    usable: dict[GpuClass, list[GpuOffer]] = {}
+    excluded: dict[Exclusion, list[GpuOffer]] = {}
+    other_resources: set[str] = set()
+    for offer in offers:
+        gpu_class = offer.gpu_class
+        if not gpu_filter.wants(gpu_class):
+            other_resources.add(gpu_class.resource_name)
+            continue
+        if gpu_class not in class_verdicts:
+            class_verdicts[gpu_class] = gpu_filter.excludes_class(gpu_class)
+        exclusion = class_verdicts[gpu_class] or gpu_filter.excludes_node(offer.node, gpu_class.resource_name)
+        if exclusion is None:
+            usable.setdefault(gpu_class, []).append(offer)
+        else:
+            excluded.setdefault(exclusion, []).append(offer)
+    classes = [_class_capacity(gpu_class, its_offers) for gpu_class, its_offers in usable.items()]
+    return Capacity(
+        classes=tuple(sorted(classes, key=lambda capacity: class_order(capacity.gpu_class))),
+        excluded={exclusion: tuple(its_offers) for exclusion, its_offers in excluded.items()},
+        other_resources=tuple(sorted(other_resources)),
+    )
+
+
+def _class_capacity(gpu_class: GpuClass, offers: list[GpuOffer]) -> ClassCapacity:
+    slots = Counter((offer.usable, offer.declared, offer.allocatable, offer.free) for offer in offers)
+    return ClassCapacity(gpu_class=gpu_class, offers=tuple(offers), slots=slots)
+
+
+def class_order(gpu_class: GpuClass) -> tuple[int, str, str, str, str, str]:
+    """A total order of classes that does not depend on the order of nodes: smallest memory first, then by name."""
+    return (
+        gpu_class.memory_bytes or 0,
+        gpu_class.product or "",
+        gpu_class.sharing.value,
+        gpu_class.mig_profile or "",
+        gpu_class.basis.value,
+        f"{gpu_class.vendor} {gpu_class.compute_capability} {gpu_class.interconnect}",
+    )

@@ -1,0 +1,167 @@
+"""The planner's one way in: spec, facts and inventory to a plan. Pure: same inputs, same plan."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from vllm_operator.planning.affinity import selector_terms
+from vllm_operator.planning.arguments import command_line, pinned_revision
+from vllm_operator.planning.decision import HOLDS, decide
+from vllm_operator.planning.defaults import OperatorDefaults
+from vllm_operator.planning.fanout import inputs_read
+from vllm_operator.planning.messages import message_of, warnings_of
+from vllm_operator.planning.plan import Alternative, Placement, Plan, TradeOff, Verdict
+from vllm_operator.planning.report import feasibility_of, memory_of
+from vllm_operator.planning.request import request_of
+from vllm_operator.planning.source import parse_address
+from vllm_operator.planning.suggestions import suggest
+
+if TYPE_CHECKING:
+    from vllm_operator.api.spec import VLLMDeploymentSpec
+    from vllm_operator.cluster.inventory import Inventory
+    from vllm_operator.models.facts import ModelFacts
+    from vllm_operator.planning.decision import Decision
+    from vllm_operator.planning.request import Request
+    from vllm_operator.planning.search import Candidate
+
+HASH_DIGITS = 16
+TRADE_OFF_CONTEXTS = (2_048, 4_096, 8_192, 16_384, 32_768, 65_536, 131_072, 262_144, 524_288, 1_048_576)
+_DEFAULTS = OperatorDefaults()
+
+
+def plan(
+    spec: VLLMDeploymentSpec,
+    facts: ModelFacts | None,
+    inventory: Inventory,
+    *,
+    defaults: OperatorDefaults = _DEFAULTS,
+) -> Plan:
+    """Judge a deployment and plan it. `facts` is None while the model is unknown; `inventory` has its own pods credited.
+
+    The plan is renderable whenever there is a class to run on, whatever the verdict: the admission mode decides
+    whether it is rendered.
+    """
+    request = request_of(spec, defaults)
+    decision = decide(request, facts, inventory)
+    suggestions = suggest(decision, inventory)
+    best = decision.best
+    image = request.image or defaults.image_for(
+        request.engine_version, best.capacity.gpu_class.vendor if best is not None else "nvidia"
+    )
+    arguments, reasons = command_line(request, facts, decision.family, best, image_is_ours=request.image is None)
+    unhashed = Plan(
+        verdict=decision.verdict,
+        oom_risk=best.risk if best is not None else None,
+        message=message_of(decision, suggestions),
+        feasibility=feasibility_of(decision),
+        memory=memory_of(decision),
+        placement=_placement(decision),
+        tensor_parallel_size=best.parallelism.tensor if best else request.tensor_parallel_size or 1,
+        pipeline_parallel_size=best.parallelism.pipeline if best else request.pipeline_parallel_size or 1,
+        data_parallel_size=best.parallelism.data if best else request.data_parallel_size or 1,
+        expert_parallel=best.parallelism.expert if best else bool(request.expert_parallel),
+        max_model_len=(best.context_length or None) if best else request.context_length,
+        max_num_seqs=best.batching.max_num_seqs if best and best.batching else request.max_num_seqs,
+        max_num_batched_tokens=(
+            best.batching.max_num_batched_tokens if best and best.batching else request.max_num_batched_tokens
+        ),
+        gpu_memory_utilization=request.policy.gpu_memory_utilization,
+        kv_cache_dtype=best.forecast.resolved.kv_cache_dtype if best and best.forecast else request.kv_cache_dtype,
+        concurrency=best.concurrency if best else request.concurrency,
+        replicas=request.replicas,
+        image=image,
+        engine_version=request.engine_version,
+        model=parse_address(request.model_uri).argument,
+        revision=pinned_revision(request, facts),
+        args=arguments if best is not None else (),
+        checkpoint_bytes=_checkpoint_bytes(facts),
+        suggestions=suggestions,
+        warnings=warnings_of(decision),
+        reasons=reasons if best is not None else (),
+        trade_offs=_trade_offs(decision),
+        alternatives=_alternatives(decision),
+        inputs_read=inputs_read(request, gpus_per_replica=best.parallelism.gpus if best else 1),
+    )
+    return replace(unhashed, hash=_hash(unhashed, request))
+
+
+def _placement(decision: Decision) -> Placement | None:
+    best = decision.best
+    if best is None:
+        return None
+    return Placement(
+        gpu_class=best.capacity.gpu_class,
+        gpus_per_replica=best.parallelism.gpus,
+        nodes=best.capacity.node_names(best.parallelism.gpus),
+        node_selector_terms=selector_terms(best.capacity, decision.capacity),
+    )
+
+
+def _checkpoint_bytes(facts: ModelFacts | None) -> int | None:
+    return facts.checkpoint.total_bytes if facts is not None and facts.checkpoint is not None else None
+
+
+def _trade_offs(decision: Decision) -> tuple[TradeOff, ...]:
+    best, facts = decision.best, decision.facts
+    if best is None or best.memory_room is None or facts is None or decision.verdict not in HOLDS:
+        return ()
+    contexts = {context for context in TRADE_OFF_CONTEXTS if context <= facts.max_model_len}
+    contexts |= {best.context_length, facts.max_model_len}
+    return tuple(
+        TradeOff(context_length=context, max_concurrency=best.memory_room.max_concurrency(context))
+        for context in sorted(contexts)
+    )
+
+
+def _alternatives(decision: Decision) -> tuple[Alternative, ...]:
+    """The best candidate of each GPU class, best first."""
+    seen: set[object] = set()
+    found = []
+    for candidate in decision.candidates:
+        if candidate.capacity.gpu_class not in seen:
+            seen.add(candidate.capacity.gpu_class)
+            found.append(_alternative(candidate, decision))
+    return tuple(found)
+
+
+def _alternative(candidate: Candidate, decision: Decision) -> Alternative:
+    room, facts = candidate.memory_room, decision.facts
+    return Alternative(
+        gpu_class=candidate.capacity.gpu_class,
+        gpus_per_replica=candidate.parallelism.gpus,
+        verdict=candidate.verdict,
+        oom_risk=candidate.risk,
+        headroom_bytes=candidate.need.headroom_bytes if candidate.need is not None else None,
+        max_context=room.max_context(candidate.concurrency, facts.max_model_len) if room and facts else None,
+        max_concurrency=room.max_concurrency(candidate.context_length) if room else None,
+    )
+
+
+def _hash(unhashed: Plan, request: Request) -> str:
+    """A digest of what is rendered: it changes exactly when pods must be replaced. The node list is not part of it."""
+    placement = unhashed.placement
+    rendered = {
+        "image": unhashed.image,
+        "args": unhashed.args,
+        "resource": placement.gpu_class.resource_name if placement else None,
+        "gpus": placement.gpus_per_replica if placement else None,
+        "affinity": [dict(term) for term in placement.node_selector_terms] if placement else [],
+        "checkpoint": unhashed.checkpoint_bytes,
+        **request.rendered_sections,
+    }
+    text = json.dumps(rendered, sort_keys=True, default=_plain)
+    return hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
+
+
+def _plain(value: object) -> object:
+    """Pydantic sections as plain data."""
+    dump = getattr(value, "model_dump", None)
+    if dump is None:
+        raise TypeError(f"{type(value).__name__} is not part of a plan's hash")
+    return dump(mode="json", exclude_defaults=True)
+
+
+__all__ = ["OperatorDefaults", "Plan", "Verdict", "plan"]

@@ -1,0 +1,275 @@
+"""What a model family needs to be useful behind an API: tool-call and reasoning parser, tokenizer mode, chat template.
+
+A family is recognised by its `model_type` in config.json, so that a new member is right without an entry of its own;
+the model's name is looked at only where one `model_type` covers families that speak different formats. The first row
+that matches wins. Parser names: `_TOOL_PARSERS_TO_REGISTER` in vllm/tool_parsers/__init__.py and
+`_REASONING_PARSERS_TO_REGISTER` in vllm/reasoning/__init__.py; which family takes which: the vLLM project's recipes
+(github.com/vllm-project/recipes) and vLLM's own pages on tool calling and reasoning outputs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TOOL_PARSERS = frozenset(
+    [
+        "apertus",
+        "cohere_command3",
+        "cohere_command4",
+        "deepseek_v3",
+        "deepseek_v31",
+        "deepseek_v32",
+        "deepseek_v4",
+        "ernie45",
+        "functiongemma",
+        "gemma4",
+        "gigachat3",
+        "glm45",
+        "glm47",
+        "granite",
+        "granite-20b-fc",
+        "granite4",
+        "hermes",
+        "hunyuan_a13b",
+        "hy_v3",
+        "inkling",
+        "internlm",
+        "jamba",
+        "kimi_k2",
+        "kimi_k3",
+        "lfm2",
+        "llama3_json",
+        "llama4_json",
+        "llama4_pythonic",
+        "longcat",
+        "mimo",
+        "minicpm5",
+        "minimax_m2",
+        "minimax_m3",
+        "mistral",
+        "olmo3",
+        "openai",
+        "phi4_mini_json",
+        "poolside_v1",
+        "pythonic",
+        "qwen3_coder",
+        "qwen3_xml",
+        "seed_oss",
+        "solar_open2",
+        "step3",
+        "step3p5",
+        "xlam",
+    ]
+)
+REASONING_PARSERS = frozenset(
+    [
+        "cohere_command3",
+        "cohere_command4",
+        "deepseek_r1",
+        "deepseek_v3",
+        "deepseek_v4",
+        "ernie45",
+        "gemma4",
+        "glm45",
+        "glm47",
+        "granite",
+        "holo2",
+        "hunyuan_a13b",
+        "hy_v3",
+        "inkling",
+        "kimi_k2",
+        "kimi_k3",
+        "mimo",
+        "minimax_m2",
+        "minimax_m2_append_think",
+        "minimax_m3",
+        "mistral",
+        "nemotron_v3",
+        "olmo3",
+        "openai_gptoss",
+        "poolside_v1",
+        "qwen3",
+        "seed_oss",
+        "solar_open2",
+        "step3",
+        "step3p5",
+    ]
+)
+
+IMAGE_TEMPLATES = "/vllm-workspace/examples"
+"""Where the images of the vLLM project keep the chat templates that its documentation names."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Family:
+    """One kind of model and what vLLM must be told of it."""
+
+    title: str
+    tool_parser: str | None = None
+    reasoning_parser: str | None = None
+    flags: tuple[tuple[str, str | None], ...] = ()
+    """Further flags that the family needs to answer rightly; None for a switch."""
+    expert_parallel: bool = False
+    """Whether the recipes spread experts over the GPUs of a group instead of cutting each one."""
+    chat_template: str | None = None
+    """A template of the vLLM image that tool calls need, because the checkpoint's own does not render tools."""
+    template_options: tuple[tuple[str, bool], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Row:
+    types: tuple[str, ...]
+    family: Family
+    names: tuple[str, ...] = ("*",)
+    not_names: tuple[str, ...] = ()
+
+    def matches(self, model_types: tuple[str, ...], name: str) -> bool:
+        return (
+            any(fnmatchcase(kind, pattern) for kind in model_types for pattern in self.types)
+            and any(fnmatchcase(name, pattern) for pattern in self.names)
+            and not any(fnmatchcase(name, pattern) for pattern in self.not_names)
+        )
+
+
+def _row(
+    types: str,
+    title: str,
+    tool: str | None = None,
+    reasoning: str | None = None,
+    *,
+    names: str = "*",
+    not_names: str = "",
+    flags: Mapping[str, str | None] | None = None,
+    expert_parallel: bool = False,
+    chat_template: str | None = None,
+    template_options: Mapping[str, bool] | None = None,
+) -> _Row:
+    family = Family(
+        title=title,
+        tool_parser=tool,
+        reasoning_parser=reasoning,
+        flags=tuple((flags or {}).items()),
+        expert_parallel=expert_parallel,
+        chat_template=chat_template,
+        template_options=tuple((template_options or {}).items()),
+    )
+    return _Row(
+        types=tuple(types.split()), family=family, names=tuple(names.split()), not_names=tuple(not_names.split())
+    )
+
+
+_ROWS = (
+    # DeepSeek: from V3.2 on the checkpoint has no chat template; vLLM encodes messages in its tokenizer mode.
+    _row("deepseek_v4* deepseek_ref", "DeepSeek-V4", "deepseek_v4", "deepseek_v4",
+         flags={"tokenizer-mode": "deepseek_v4", "block-size": "256",
+                "reasoning-config": '{"reasoning_parser": "deepseek_v4", "reasoning_start_str": "", '
+                                    '"reasoning_end_str": ""}'}),
+    _row("deepseek_v32", "DeepSeek-V3.2", "deepseek_v32", "deepseek_v3",
+         flags={"tokenizer-mode": "deepseek_v32", "kernel-config.enable_flashinfer_autotune": "False"}),
+    _row("deepseek_v3", "DeepSeek-R1", "deepseek_v3", "deepseek_r1", names="*deepseek-r1*", expert_parallel=True,
+         chat_template="tool_chat_template_deepseekr1.jinja"),
+    _row("deepseek_v3", "DeepSeek-V3.1", "deepseek_v31", "deepseek_v3", names="*deepseek-v3.1*",
+         chat_template="tool_chat_template_deepseekv31.jinja"),
+    _row("deepseek_v3", "DeepSeek-V3", "deepseek_v3", names="*deepseek-v3*",
+         chat_template="tool_chat_template_deepseekv3.jinja"),
+    _row("qwen2 llama", "DeepSeek-R1 distillate", None, "deepseek_r1", names="*deepseek-r1-distill*"),
+    # Kimi: K2 has DeepSeek-V3's model_type.
+    _row("kimi_k3*", "Kimi K3", "kimi_k3", "kimi_k3"),
+    _row("kimi_k2 deepseek_v3", "Kimi K2", "kimi_k2", names="*kimi-k2*", not_names="*thinking* *k2.[5-9]*"),
+    _row("kimi_k2* deepseek_v3", "Kimi K2 Thinking", "kimi_k2", "kimi_k2", names="*kimi-k2* *kimi_k2*"),
+    _row("kimi_k2[0-9]*", "Kimi K2.5", "kimi_k2", "kimi_k2"),
+    # GLM: 4.7 and 5 write tool calls differently from 4.5 and 4.6.
+    _row("glm4_moe* glm4v_moe*", "GLM-4.7", "glm47", "glm45", names="*glm-4.7*"),
+    _row("glm4v_moe*", "GLM-4.5V", "glm45", "glm45", expert_parallel=True,
+         flags={"mm-encoder-tp-mode": "data", "mm-processor-cache-type": "shm"}),
+    _row("glm4_moe*", "GLM-4.5", "glm45", "glm45"),
+    _row("glm_moe_dsa* glm5*", "GLM-5", "glm47", "glm45", flags={"chat-template-content-format": "string"}),
+    # Qwen
+    _row("qwen3_moe qwen3_next qwen3", "Qwen3-Coder", "qwen3_coder", names="*qwen3-coder* *qwen3*coder*"),
+    _row("qwen3 qwen3_moe qwen3_next qwen3_vl*", "Qwen3 Instruct", "hermes", names="*instruct*"),
+    _row("qwen3 qwen3_moe qwen3_next qwen3_vl*", "Qwen3", "hermes", "qwen3",
+         not_names="*embedding* *reranker* *-base*"),
+    _row("qwen3_[0-9]* qwen4*", "Qwen3.5", "qwen3_coder", "qwen3"),
+    _row("qwen2 qwen2_moe", "QwQ", "hermes", "deepseek_r1", names="*qwq*"),
+    _row("qwen2 qwen2_moe qwen2_5_vl", "Qwen2.5 Instruct", "hermes", names="*qwen2.5*instruct*",
+         not_names="*math* *embedding*"),
+    # Meta
+    _row("llama4", "Llama 4", "llama4_pythonic", names="*instruct*",
+         chat_template="tool_chat_template_llama4_pythonic.jinja"),
+    _row("llama", "Hermes fine-tune", "hermes", names="*hermes-[234]*"),
+    _row("llama mllama", "Llama 3 Instruct", "llama3_json", names="*llama-3.[123]*instruct*"),
+    # Mistral
+    _row("mistral* ministral* mixtral pixtral", "Mistral reasoning model", "mistral", "mistral",
+         names="*magistral* *reasoning* *mistral-small-4*"),
+    _row("mistral* ministral* mixtral pixtral", "Mistral Instruct", "mistral",
+         names="*instruct* *devstral* *mistral-small* *mistral-large* *mistral-medium*"),
+    # NVIDIA
+    _row("nemotron_h* nemotron*nano*omni* nemotronh*", "Nemotron 3", "qwen3_coder", "nemotron_v3",
+         names="*nemotron-3* *nemotron3*"),
+    # OpenAI
+    _row("gpt_oss", "gpt-oss", "openai", "openai_gptoss"),
+    # Google
+    _row("gemma4*", "Gemma 4", "gemma4", "gemma4", chat_template="tool_chat_template_gemma4.jinja"),
+    _row("gemma3*", "FunctionGemma", "functiongemma", names="*functiongemma*"),
+    # Others, by model_type alone
+    _row("minimax_m3*", "MiniMax-M3", "minimax_m3", "minimax_m3", flags={"block-size": "128"}),
+    _row("minimax_m2*", "MiniMax-M2", "minimax_m2", "minimax_m2"),
+    _row("mimo_v2*", "MiMo-V2", "mimo", "mimo", flags={"generation-config": "vllm"}),
+    _row("mimo*", "MiMo", "mimo", "mimo"),
+    _row("step3p* step-3.[5-9]*", "Step-3.5", "step3p5", "step3p5", flags={"disable-cascade-attn": None},
+         expert_parallel=True),
+    _row("step3*", "Step3", "step3", "step3"),
+    _row("granitemoehybrid* granite4*", "Granite 4", "granite4"),
+    _row("granite*", "Granite 3", "granite", "granite"),
+    _row("ernie4_5*", "ERNIE 4.5", "ernie45", "ernie45", names="*thinking*"),
+    _row("hunyuan_v1_moe hunyuan*", "Hunyuan A13B", "hunyuan_a13b", "hunyuan_a13b", names="*a13b*"),
+    _row("hy_v3* hy3*", "Hy3", "hy_v3", "hy_v3"),
+    _row("seed_oss", "Seed-OSS", "seed_oss", "seed_oss"),
+    _row("inkling*", "Inkling", "inkling", "inkling", flags={"tokenizer-mode": "inkling"}),
+    _row("laguna* poolside*", "Laguna", "poolside_v1", "poolside_v1",
+         template_options={"enable_thinking": True}),
+    _row("lfm2*", "LFM2 Thinking", "lfm2", "qwen3", names="*thinking* *8b-a1b*"),
+    _row("lfm2*", "LFM2", "lfm2"),
+    _row("interns1* intern_s1*", "Intern-S1", "internlm", "deepseek_r1"),
+    _row("intern_s2* interns2*", "Intern-S2", "qwen3_coder", "qwen3"),
+    _row("internlm2* internlm3*", "InternLM", "internlm", names="*chat* *instruct*"),
+    _row("afmoe* trinity*", "Trinity", "qwen3_coder", "deepseek_r1", names="*thinking*"),
+    _row("mellum*", "Mellum 2", "hermes", names="*instruct*"),
+    _row("dots3* dots_note*", "dots", None, "qwen3"),
+    _row("cohere2*", "Command A", "cohere_command3", "cohere_command3", names="*command-a*"),
+    _row("olmo3*", "OLMo 3", "olmo3", "olmo3"),
+    _row("phi3 phi4*", "Phi-4-mini", "phi4_mini_json", names="*phi-4-mini*",
+         chat_template="tool_chat_template_phi4_mini.jinja"),
+    # OCR models: no turn ever repeats an image or a prompt, so both caches only cost memory.
+    _row("paddleocr_vl* hunyuan_vl* unlimited_ocr*", "OCR model",
+         flags={"no-enable-prefix-caching": None, "mm-processor-cache-gb": "0"}),
+    _row("deepseek_ocr* deepseek_vl_v2", "DeepSeek-OCR", names="*ocr*",
+         flags={"no-enable-prefix-caching": None, "mm-processor-cache-gb": "0",
+                "logits-processors": "vllm.model_executor.models.deepseek_ocr:NGramPerReqLogitsProcessor"}),
+    _row("jamba", "Jamba", "jamba", names="*jamba*"),
+    _row("longcat*", "LongCat", "longcat"),
+    _row("apertus*", "Apertus", "apertus"),
+    _row("solar_open*", "Solar Open 2", "solar_open2", "solar_open2"),
+    _row("minicpm5*", "MiniCPM 5", "minicpm5"),
+    _row("smollm3", "SmolLM3", "hermes"),
+)  # fmt: skip
+
+
+def family_of(model_types: tuple[str, ...], model_name: str) -> Family | None:
+    """The family of a model, or None where none is known.
+
+    `model_types` are the `model_type`s of config.json, outer first; `model_name` is the repository or directory name.
+    """
+    kinds = tuple(kind.lower() for kind in model_types if kind)
+    name = model_name.rstrip("/").rpartition("/")[2].lower()
+    return next((row.family for row in _ROWS if row.matches(kinds, name)), None)
+
+
+def all_families() -> tuple[Family, ...]:
+    """Every family of the table, for the documentation and for checks of the table itself."""
+    return tuple(row.family for row in _ROWS)

@@ -1,0 +1,131 @@
+"""The plan in words: field, need with its sum, what the best class offers, and what would make it fit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vllm_operator.planning.flags import flags_of
+from vllm_operator.planning.forecast import forecast
+from vllm_operator.planning.plan import OomRisk, Verdict
+from vllm_operator.planning.wording import class_name, gpus, have_gib, plural, the_offer, the_sum
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vllm_operator.planning.decision import Decision
+    from vllm_operator.planning.plan import Suggestion
+    from vllm_operator.planning.search import Candidate
+
+
+def message_of(decision: Decision, suggestions: tuple[Suggestion, ...]) -> str:
+    """One sentence with the numbers, and the verified ways out."""
+    text = _statement(decision)
+    if not suggestions:
+        return text
+    fixes = "; ".join(f"({number}) {suggestion.summary}" for number, suggestion in enumerate(suggestions, 1))
+    head = "To make it fit" if decision.verdict is Verdict.DOES_NOT_FIT else "To start now"
+    return f"{text} {head}: {fixes}."
+
+
+def _statement(decision: Decision) -> str:
+    best = decision.best
+    if decision.obstacle is not None:
+        field, text = decision.obstacle
+        return f"{field}: {text}."
+    if best is None or best.need is None:
+        return _unknown(decision)
+    match decision.verdict:
+        case Verdict.FITS:
+            return f"Fits on {_where(best)}: needs {_sum_and_offer(decision, best)}."
+        case Verdict.FITS_IF_FREED:
+            return (
+                f"Fits on {_where(best)} once GPUs are free: there is room for {best.room.free} of "
+                f"{plural(decision.request.replicas, 'replica')} now; needs {_sum_and_offer(decision, best)}."
+            )
+        case Verdict.FITS_WHEN_SCALED:
+            return f"Fits on {_where(best)} once such a node is added: needs {_sum_and_offer(decision, best)}."
+        case Verdict.DOES_NOT_FIT:
+            return _refusal(decision, best)
+        case Verdict.UNKNOWN:
+            return _unknown(decision)
+
+
+def _where(best: Candidate) -> str:
+    return gpus(best.parallelism.gpus, best.capacity.gpu_class)
+
+
+def _sum_and_offer(decision: Decision, best: Candidate) -> str:
+    assert best.need is not None
+    offer = the_offer(best.need, decision.request.policy.gpu_memory_utilization)
+    return f"{the_sum(best.need)} of {offer}, headroom {have_gib(best.need.headroom_bytes)} GiB"
+
+
+def _refusal(decision: Decision, best: Candidate) -> str:
+    assert best.need is not None
+    need, policy = best.need, decision.request.policy
+    headroom = f", plus {policy.headroom_gb:g} GiB of headroom" if policy.headroom_gb else ""
+    return (
+        f"{_field(best)}: needs {the_sum(need)}{headroom} for {plural(best.concurrency, 'sequence')} of "
+        f"{plural(best.context_length, 'token')} on {_where(best)}; the best class, "
+        f"{class_name(best.capacity.gpu_class)}, offers {the_offer(need, policy.gpu_memory_utilization)}, "
+        f"{plural(best.capacity.most_gpus_on_a_node, 'GPU')} on a node."
+    )
+
+
+def _field(best: Candidate) -> str:
+    """The field that asks for too much: the model when its weights alone do not fit, else the workload."""
+    assert best.need is not None
+    need = best.need
+    return "spec.model" if need.weights_bytes + need.overhead_bytes >= need.budget_bytes else "spec.workload"
+
+
+def _unknown(decision: Decision) -> str:
+    if decision.facts is None:
+        return (
+            "The model's facts are not known, so its memory cannot be judged. "
+            "Give the operator access to the model, or its config.json through spec.model.configRef."
+        )
+    names = sorted({class_name(candidate.capacity.gpu_class) for candidate in decision.candidates})
+    return (
+        f"The memory of {', '.join(names)} is not known, so it cannot be judged. "
+        "Label the nodes with nvidia.com/gpu.memory (MiB), for example with GPU Feature Discovery."
+    )
+
+
+def warnings_of(decision: Decision) -> tuple[str, ...]:
+    """What the user should know although it is no reason to refuse."""
+    return tuple(dict.fromkeys(_warnings(decision)))
+
+
+def _warnings(decision: Decision) -> Iterator[str]:
+    request, facts, best = decision.request, decision.facts, decision.best
+    if not flags_of(request.engine_version).exact:
+        yield (
+            f"vLLM {request.engine_version} has no flag table and no measured memory profile here: "
+            "the nearest known release stands in"
+        )
+    if facts is not None and facts.needs_remote_code and not request.trust_remote_code:
+        yield (
+            "the model brings code of its own: if vLLM refuses to load it, review that code and set "
+            "spec.model.trustRemoteCode: true"
+        )
+    if best is None:
+        return
+    yield from _about_memory(decision, best)
+    if decision.verdict is Verdict.FITS_IF_FREED:
+        yield f"{best.room.free} of {plural(request.replicas, 'replica')} can start now, {best.room.allocatable} at most"
+    if best.context_length and request.context_length and best.context_length < request.context_length:
+        yield f"autoAdjust lowered contextLength from {request.context_length:,} to {best.context_length:,}"
+    if best.concurrency < request.concurrency:
+        yield f"autoAdjust lowered concurrency from {request.concurrency:,} to {best.concurrency:,}"
+
+
+def _about_memory(decision: Decision, best: Candidate) -> Iterator[str]:
+    if best.need is None or decision.facts is None or decision.verdict is Verdict.DOES_NOT_FIT:
+        return
+    if best.need.risk is not OomRisk.LOW:
+        yield f"{best.need.risk.value} risk of running out of GPU memory: headroom {have_gib(best.need.headroom_bytes)} GiB"
+    assert best.settings is not None and best.device is not None
+    predicted = forecast(decision.facts, best.settings, best.device).memory
+    if not predicted.starts:
+        yield f"vLLM is predicted not to start ({predicted.failure}): the policy's margins are smaller than its real needs"

@@ -1,0 +1,134 @@
+"""What one GPU of a group must hold: the prediction with the user's policy on top of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vllm_operator.planning.memory import GIB, assess_risk, compute_kv_cache_memory, compute_overhead, longest_context
+from vllm_operator.planning.request import OverheadModel
+
+if TYPE_CHECKING:
+    from vllm_operator.models.facts import ModelFacts
+    from vllm_operator.planning.forecast import Forecast
+    from vllm_operator.planning.plan import OomRisk
+    from vllm_operator.planning.request import Policy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """The sum for one GPU, in bytes. `required + headroom = budget` always holds; the headroom may be negative."""
+
+    vram_bytes: int
+    budget_bytes: int
+    weights_bytes: int
+    kv_cache_bytes: int
+    overhead_bytes: int
+    wanted_headroom_bytes: int
+
+    @property
+    def required_bytes(self) -> int:
+        """Weights, KV cache and overhead together."""
+        return self.weights_bytes + self.kv_cache_bytes + self.overhead_bytes
+
+    @property
+    def headroom_bytes(self) -> int:
+        """What is left of the budget; negative when it does not suffice."""
+        return self.budget_bytes - self.required_bytes
+
+    @property
+    def fits(self) -> bool:
+        """Whether the headroom that the policy wants is there."""
+        return self.headroom_bytes >= self.wanted_headroom_bytes
+
+    @property
+    def risk(self) -> OomRisk:
+        """How close to the limit it runs."""
+        return assess_risk(self.headroom_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryRoom:
+    """What is there for the KV cache on one GPU, before a context length is chosen."""
+
+    facts: ModelFacts
+    forecast: Forecast
+    policy: Policy
+    vram_bytes: int
+    group_size: int
+
+    @property
+    def budget_bytes(self) -> int:
+        """What vLLM may take of the GPU."""
+        return int(self.vram_bytes * self.policy.gpu_memory_utilization)
+
+    @property
+    def weights_bytes(self) -> int:
+        """Loaded weights on the fullest GPU."""
+        return self.forecast.memory.weights_bytes
+
+    @property
+    def profile_bytes(self) -> int:
+        """What real starts of this vLLM version take besides weights and KV cache."""
+        memory = self.forecast.memory
+        return memory.activation_bytes + memory.cuda_graph_bytes + memory.non_torch_bytes
+
+    @property
+    def overhead_bytes(self) -> int:
+        """One GPU's share of the group's overhead: fixed if the user fixed it, else the larger of formula and profile."""
+        group_bytes = compute_overhead(self.vram_bytes * self.group_size, self.group_size, self.policy.overhead_gb)
+        share_bytes = -(-group_bytes // self.group_size)
+        if self.policy.overhead_gb is not None or self.policy.overhead_model is OverheadModel.FORMULA:
+            return share_bytes
+        return max(share_bytes, self.profile_bytes)
+
+    @property
+    def wanted_headroom_bytes(self) -> int:
+        """The headroom that the policy asks for on each GPU."""
+        return round(self.policy.headroom_gb * GIB)
+
+    @property
+    def available_bytes(self) -> int:
+        """What the KV cache may take; negative when the weights alone are too big."""
+        return self.budget_bytes - self.weights_bytes - self.overhead_bytes - self.wanted_headroom_bytes
+
+    def kv_cache_bytes(self, context_length: int, concurrency: int) -> int:
+        """The KV cache of that many sequences of that length, and the block that vLLM keeps empty."""
+        if not self.forecast.layout.groups:
+            return 0
+        return self.forecast.layout.bytes_per_block + compute_kv_cache_memory(
+            self.facts,
+            context_length,
+            concurrency,
+            fragmentation_factor=self.policy.fragmentation_factor,
+            layout=self.forecast.layout,
+        )
+
+    def need(self, context_length: int, concurrency: int) -> Need:
+        """The whole sum for one GPU."""
+        return Need(
+            vram_bytes=self.vram_bytes,
+            budget_bytes=self.budget_bytes,
+            weights_bytes=self.weights_bytes,
+            kv_cache_bytes=self.kv_cache_bytes(context_length, concurrency),
+            overhead_bytes=self.overhead_bytes,
+            wanted_headroom_bytes=self.wanted_headroom_bytes,
+        )
+
+    def max_concurrency(self, context_length: int) -> int:
+        """How many sequences of that length hold at once, within the policy; never below 0."""
+        layout = self.forecast.layout
+        sequence_bytes = layout.bytes_one_sequence(context_length) * self.policy.fragmentation_factor
+        room_bytes = self.available_bytes - layout.bytes_per_block
+        return max(0, int(room_bytes / sequence_bytes)) if sequence_bytes > 0 else 0
+
+    def max_context(self, concurrency: int, limit: int) -> int:
+        """The longest context, up to `limit`, at which that many sequences hold at once; 0 when not even one token does."""
+        layout = self.forecast.layout
+        if not layout.groups:
+            return limit if self.available_bytes >= 0 else 0
+        room_bytes = self.available_bytes - layout.bytes_per_block
+        if room_bytes <= 0:
+            return 0
+        per_sequence_bytes = int(room_bytes / (concurrency * self.policy.fragmentation_factor))
+        return longest_context(layout, per_sequence_bytes, limit)

@@ -1,0 +1,58 @@
+"""The chosen candidate's figures in the shapes of the API: the documented report and vLLM's own breakdown, per GPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vllm_operator.api.status import FeasibilityReport, MemoryBreakdown
+from vllm_operator.planning.forecast import forecast
+from vllm_operator.planning.memory import compute_feasibility
+
+if TYPE_CHECKING:
+    from vllm_operator.planning.decision import Decision
+
+
+def feasibility_of(decision: Decision) -> FeasibilityReport | None:
+    """The documented arithmetic of the chosen (or closest) candidate; None when no sum can be made."""
+    best, facts = decision.best, decision.facts
+    if best is None or best.need is None or best.forecast is None or facts is None:
+        return None
+    policy, need = decision.request.policy, best.need
+    return compute_feasibility(
+        need.weights_bytes,
+        need.kv_cache_bytes,
+        need.overhead_bytes,
+        need.vram_bytes,
+        policy.gpu_memory_utilization,
+        policy.headroom_gb,
+        best.context_length,
+        best.concurrency,
+        facts,
+        fragmentation_factor=policy.fragmentation_factor,
+        layout=best.forecast.layout,
+        max_model_len=facts.max_model_len,
+    )
+
+
+def memory_of(decision: Decision) -> MemoryBreakdown | None:
+    """What vLLM itself would report for the chosen (or closest) candidate, without any margin."""
+    best, facts = decision.best, decision.facts
+    if best is None or best.need is None or best.device is None or best.settings is None or facts is None:
+        return None
+    started = forecast(facts, best.settings, best.device)
+    memory = started.memory
+    capacity = started.layout.capacity(max(0, memory.kv_cache_bytes), best.context_length)
+    return MemoryBreakdown(
+        total_bytes=best.device.memory_bytes,
+        requested_bytes=memory.requested_bytes,
+        weights_bytes=memory.weights_bytes,
+        activation_bytes=memory.activation_bytes,
+        cuda_graph_bytes=max(0, memory.cuda_graph_bytes),
+        non_torch_bytes=memory.non_torch_bytes,
+        overhead_bytes=best.need.overhead_bytes,
+        kv_cache_bytes=max(0, memory.kv_cache_bytes),
+        kv_cache_interval_bytes=[max(0, bound) for bound in memory.kv_cache_bytes_interval],
+        kv_cache_needed_bytes=best.need.kv_cache_bytes,
+        kv_cache_tokens=capacity.tokens,
+        basis=str(memory.basis),
+    )

@@ -1,0 +1,274 @@
+"""The search: which GPU class, how many GPUs, which batch. The first objective is the user's workload.
+
+Candidates are tried from the fewest GPUs up, and the search stops at the first number of GPUs on which something fits
+right now. Among those: lower risk first, then the least memory, then the class order that does not depend on nodes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from vllm_operator.planning.capacity import class_order
+from vllm_operator.planning.devices import device_for
+from vllm_operator.planning.forecast import forecast, refusals
+from vllm_operator.planning.need import MemoryRoom
+from vllm_operator.planning.plan import OomRisk, Verdict
+from vllm_operator.planning.tuning import Parallelism, batchings, dtype_for, settings_for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from vllm_operator.models.facts import Device, EngineSettings, ModelFacts
+    from vllm_operator.planning.capacity import ClassCapacity, Room
+    from vllm_operator.planning.families import Family
+    from vllm_operator.planning.forecast import Forecast
+    from vllm_operator.planning.need import Need
+    from vllm_operator.planning.request import Request
+    from vllm_operator.planning.tuning import Batching
+
+USEFUL_CONTEXT = 8192
+"""Where the user leaves the context open, more GPUs are taken rather than fall below it (or the model's own limit)."""
+CONTEXT_STEP = 256
+"""A context that the planner chooses is rounded down to a multiple of it."""
+SMALLEST_CONTEXT = 2048
+"""The planner never chooses less than it (or than the model's own limit): prompts with their answers would be cut."""
+
+_TENSOR_SIZES = (1, 2, 4, 8, 16, 32, 64)
+_PIPELINE_SIZES = (2, 3, 4, 6, 8)
+
+_VERDICT_ORDER = {
+    Verdict.FITS: 0,
+    Verdict.FITS_IF_FREED: 1,
+    Verdict.FITS_WHEN_SCALED: 2,
+    Verdict.UNKNOWN: 3,
+    Verdict.DOES_NOT_FIT: 4,
+}
+_RISK_ORDER = {OomRisk.LOW: 0, OomRisk.MEDIUM: 1, OomRisk.HIGH: 2, None: 3}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """One GPU class with one way to spread a replica over it, judged."""
+
+    capacity: ClassCapacity
+    parallelism: Parallelism
+    room: Room
+    verdict: Verdict
+    device: Device | None = None
+    settings: EngineSettings | None = None
+    batching: Batching | None = None
+    forecast: Forecast | None = None
+    memory_room: MemoryRoom | None = None
+    need: Need | None = None
+    context_length: int = 0
+    concurrency: int = 1
+    problems: tuple[str, ...] = ()
+    """Why vLLM would refuse to start, whatever the memory."""
+
+    @property
+    def risk(self) -> OomRisk | None:
+        """How close to the limit it runs; None when no memory could be computed."""
+        return self.need.risk if self.need is not None else None
+
+    @property
+    def shortage_bytes(self) -> int | None:
+        """By how much one GPU is too small, per GPU; None when nothing could be computed."""
+        if self.need is None:
+            return None
+        return max(0, self.need.wanted_headroom_bytes - self.need.headroom_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What every candidate is judged by."""
+
+    request: Request
+    facts: ModelFacts
+    family: Family | None
+
+    @property
+    def useful_context(self) -> int:
+        """The least context that a candidate must reach to count as meeting the workload."""
+        if self.request.context_length is not None:
+            return self.request.context_length
+        return min(self.facts.max_model_len, USEFUL_CONTEXT)
+
+
+def search(question: Question, classes: Iterable[ClassCapacity]) -> list[Candidate]:
+    """Judge candidates and return them best first; empty when no class is there at all."""
+    classes = tuple(classes)
+    judged: list[Candidate] = []
+    for group in _by_number_of_gpus(question, classes):
+        judged.extend(_judge(question, capacity, parallelism) for capacity, parallelism in group)
+        if any(_meets_workload(question, candidate) for candidate in judged):
+            break
+    if not any(_holds(candidate) for candidate in judged):
+        judged.extend(_with_pipelines(question, classes))
+    return sorted(judged, key=lambda candidate: _preference(question, candidate))
+
+
+def _holds(candidate: Candidate) -> bool:
+    return candidate.verdict in (Verdict.FITS, Verdict.FITS_IF_FREED, Verdict.FITS_WHEN_SCALED)
+
+
+def _meets_workload(question: Question, candidate: Candidate) -> bool:
+    return candidate.verdict is Verdict.FITS and candidate.context_length >= question.useful_context
+
+
+def _preference(question: Question, candidate: Candidate) -> tuple[object, ...]:
+    vram_bytes = (candidate.device.memory_bytes if candidate.device else 0) * candidate.parallelism.gpus
+    shortage = candidate.shortage_bytes
+    return (
+        _VERDICT_ORDER[candidate.verdict],
+        _holds(candidate) and candidate.context_length < question.useful_context,
+        bool(candidate.problems),
+        shortage if shortage is not None else 0,
+        candidate.parallelism.gpus,
+        _RISK_ORDER[candidate.risk] if _holds(candidate) else 0,
+        vram_bytes,
+        class_order(candidate.capacity.gpu_class),
+    )
+
+
+def _by_number_of_gpus(
+    question: Question, classes: tuple[ClassCapacity, ...]
+) -> Iterator[list[tuple[ClassCapacity, Parallelism]]]:
+    """Yield all candidates of one number of GPUs after the other."""
+    by_gpus: dict[int, list[tuple[ClassCapacity, Parallelism]]] = {}
+    for capacity in classes:
+        for parallelism in _parallelisms(question, capacity):
+            by_gpus.setdefault(parallelism.gpus, []).append((capacity, parallelism))
+    for gpus in sorted(by_gpus):
+        yield by_gpus[gpus]
+
+
+def _parallelisms(question: Question, capacity: ClassCapacity) -> Iterator[Parallelism]:
+    """Yield the ways to spread a replica over this class: what the user fixed, else every size that a node has."""
+    request = question.request
+    data, pipeline = request.data_parallel_size or 1, request.pipeline_parallel_size or 1
+    tensors = _TENSOR_SIZES if request.tensor_parallel_size is None else (request.tensor_parallel_size,)
+    largest = capacity.most_gpus_on_a_node if capacity.gpu_class.joins_devices else 1
+    for tensor in tensors:
+        parallelism = _spread(question, tensor=tensor, pipeline=pipeline, data=data)
+        if parallelism.gpus <= largest or tensor == tensors[0]:
+            yield parallelism
+
+
+def _spread(question: Question, *, tensor: int, pipeline: int, data: int) -> Parallelism:
+    expert = question.request.expert_parallel
+    if expert is None:
+        is_family_choice = question.family is not None and question.family.expert_parallel
+        expert = bool(question.facts.num_experts) and tensor * data > 1 and (is_family_choice or data > 1)
+    return Parallelism(tensor=tensor, pipeline=pipeline, data=data, expert=expert)
+
+
+def _with_pipelines(question: Question, classes: tuple[ClassCapacity, ...]) -> Iterator[Candidate]:
+    """Judge pipeline stages inside a node: the way out where heads do not divide by the number of GPUs that is needed."""
+    request = question.request
+    if request.pipeline_parallel_size is not None or request.data_parallel_size is not None:
+        return
+    tensors = _TENSOR_SIZES if request.tensor_parallel_size is None else (request.tensor_parallel_size,)
+    for capacity in classes:
+        if not capacity.gpu_class.joins_devices:
+            continue
+        for pipeline in _PIPELINE_SIZES:
+            for tensor in tensors:
+                if tensor * pipeline <= capacity.most_gpus_on_a_node:
+                    yield _judge(question, capacity, _spread(question, tensor=tensor, pipeline=pipeline, data=1))
+
+
+def _judge(question: Question, capacity: ClassCapacity, parallelism: Parallelism) -> Candidate:
+    room = capacity.room(parallelism.gpus)
+    blank = Candidate(
+        capacity=capacity,
+        parallelism=parallelism,
+        room=room,
+        verdict=Verdict.DOES_NOT_FIT,
+        concurrency=question.request.concurrency,
+    )
+    device = device_for(capacity.gpu_class)
+    if device is None:
+        verdict = Verdict.UNKNOWN if room.free or room.allocatable or room.declared else Verdict.DOES_NOT_FIT
+        return replace(blank, verdict=verdict)
+    dtype, _ = dtype_for(question.request, question.facts, device)
+    settings = settings_for(question.request, parallelism=parallelism, dtype=dtype, family=question.family)
+    problems = refusals(question.facts, settings)
+    if problems:
+        return replace(blank, device=device, settings=settings, problems=problems)
+    best = blank
+    for attempt in _attempts(question, blank, settings, device):
+        if attempt.need is not None and attempt.need.fits and not attempt.problems:
+            return replace(attempt, verdict=_verdict(question.request, room))
+        if best.need is None or _is_closer(attempt, best):
+            best = attempt
+    return best
+
+
+def _is_closer(attempt: Candidate, best: Candidate) -> bool:
+    return (attempt.shortage_bytes or 0) < (best.shortage_bytes or 0)
+
+
+def _attempts(question: Question, blank: Candidate, defaults: EngineSettings, device: Device) -> Iterator[Candidate]:
+    """Yield the candidate with one batch size after the other."""
+    request, facts = question.request, question.facts
+    base = forecast(facts, defaults, device)
+    resolved = base.resolved
+    for batching in batchings(request, resolved.max_num_seqs, resolved.max_num_batched_tokens):
+        settings = replace(
+            defaults,
+            max_num_seqs=batching.max_num_seqs,
+            max_num_batched_tokens=batching.max_num_batched_tokens,
+        )
+        predicted = forecast(facts, settings, device)
+        room = MemoryRoom(
+            facts=facts,
+            forecast=predicted,
+            policy=request.policy,
+            vram_bytes=device.memory_bytes,
+            group_size=blank.parallelism.group,
+        )
+        context, concurrency = _workload(question, room)
+        yield replace(
+            blank,
+            device=device,
+            settings=replace(settings, max_model_len=context),
+            batching=batching,
+            forecast=predicted,
+            memory_room=room,
+            need=room.need(context, concurrency),
+            context_length=context,
+            concurrency=concurrency,
+        )
+
+
+def _workload(question: Question, room: MemoryRoom) -> tuple[int, int]:
+    """Context and concurrency to plan for: as asked; the largest that fits where open; less only if the user allows."""
+    request, own_limit = question.request, question.facts.max_model_len
+    smallest = min(SMALLEST_CONTEXT, own_limit)
+    if request.context_length is None:
+        longest = _rounded(room.max_context(request.concurrency, own_limit), own_limit)
+        return max(smallest, longest), request.concurrency
+    context = request.context_length
+    if not request.policy.may_shrink or room.need(context, request.concurrency).fits:
+        return context, request.concurrency
+    concurrency = room.max_concurrency(context)
+    if concurrency >= 1:
+        return context, min(concurrency, request.concurrency)
+    shorter = _rounded(room.max_context(1, context), context)
+    return (shorter, 1) if shorter >= smallest else (context, request.concurrency)
+
+
+def _rounded(context: int, limit: int) -> int:
+    return limit if context >= limit else context - context % CONTEXT_STEP
+
+
+def _verdict(request: Request, room: Room) -> Verdict:
+    """From room to verdict: all replicas must find a place within single nodes."""
+    if room.free >= request.replicas:
+        return Verdict.FITS
+    if room.allocatable >= 1 and (room.allocatable >= request.replicas or not room.declared):
+        return Verdict.FITS_IF_FREED
+    if room.allocatable + room.declared >= 1:
+        return Verdict.FITS_WHEN_SCALED
+    return Verdict.DOES_NOT_FIT

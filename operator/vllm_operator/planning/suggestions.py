@@ -1,0 +1,320 @@
+"""Changes that would make it fit. Each is planned again by the same search and kept only if the answer is `Fits`.
+
+Ranked by how little they change for the user: where it runs, then how many GPUs, then how much at once, then quality.
+Single changes come first; pairs are tried only where single ones leave room in the list.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import TYPE_CHECKING
+
+from vllm_operator.planning.capacity import Exclusion, Toleration
+from vllm_operator.planning.decision import decide
+from vllm_operator.planning.plan import Suggestion, Verdict
+from vllm_operator.planning.search import CONTEXT_STEP, SMALLEST_CONTEXT
+from vllm_operator.planning.tuning import compute_capability
+from vllm_operator.planning.wording import gpus, have_gib, need_gib, plural
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from vllm_operator.cluster.inventory import Inventory
+    from vllm_operator.planning.decision import Decision
+    from vllm_operator.planning.need import MemoryRoom
+    from vllm_operator.planning.request import Request
+    from vllm_operator.planning.search import Candidate
+
+MAX_SUGGESTIONS = 5
+HIGHEST_UTILIZATION = 0.95
+"""Above it the CUDA context and the NCCL buffers, which live outside the budget, no longer fit on common GPUs."""
+FIRST_CAPABILITY_WITH_FP8 = (8, 9)
+READABLE_CONTEXT = 4096
+
+_WIDER_GPUS = 1.0
+_FEWER_REPLICAS = 1.5
+_MORE_GPUS = 2.0
+_HIGHER_UTILIZATION = 2.2
+_LESS_HEADROOM = 2.6
+_LESS_WORK = 3.0
+_KV_QUALITY = 5.0
+_WEIGHT_QUALITY = 6.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """One change of a request and of the object that it came from."""
+
+    summary: str
+    patch: Mapping[str, object]
+    """Below `spec`."""
+    apply: Callable[[Request], Request]
+    cost: float
+    lowers_quality: bool = False
+    adapts: bool = False
+    """Whether the change is sized to the figures at hand, and must be sized anew after another change."""
+
+
+def suggest(decision: Decision, inventory: Inventory) -> tuple[Suggestion, ...]:
+    """At most five verified changes for a deployment that does not fit as asked, the smallest first."""
+    if decision.facts is None or decision.verdict is Verdict.FITS:
+        return ()
+    singles = sorted(_changes(decision), key=lambda change: change.cost)
+    kept: list[Suggestion] = []
+    sufficient: list[Change] = []
+    for change in singles:
+        answer = decide(change.apply(decision.request), decision.facts, inventory)
+        if answer.verdict is Verdict.FITS:
+            kept.append(_suggestion([change], answer))
+            sufficient.append(change)
+    if len(kept) < MAX_SUGGESTIONS:
+        kept += _pairs(decision, inventory, [change for change in singles if change not in sufficient])
+    return tuple(kept[:MAX_SUGGESTIONS])
+
+
+def _pairs(decision: Decision, inventory: Inventory, insufficient: list[Change]) -> Iterator[Suggestion]:
+    """Yield pairs of changes that suffice only together; the second is sized to what the first left."""
+    assert decision.facts is not None
+    fixed = [change for change in insufficient if not change.adapts]
+    tried: list[tuple[float, list[Change], Decision]] = []
+    for change in fixed:
+        after = decide(change.apply(decision.request), decision.facts, inventory)
+        for second in _less_work(after):
+            answer = decide(second.apply(after.request), decision.facts, inventory)
+            if answer.verdict is Verdict.FITS:
+                tried.append((change.cost + second.cost, [change, second], answer))
+    for first, second in combinations(fixed, 2):
+        answer = decide(second.apply(first.apply(decision.request)), decision.facts, inventory)
+        if answer.verdict is Verdict.FITS:
+            tried.append((first.cost + second.cost, [first, second], answer))
+    for _, changes, answer in sorted(tried, key=lambda entry: entry[0]):
+        yield _suggestion(changes, answer)
+
+
+def _suggestion(changes: list[Change], answer: Decision) -> Suggestion:
+    patch: dict[str, object] = {}
+    for change in changes:
+        _merge(patch, change.patch)
+    summary = " and ".join(change.summary for change in changes)
+    return Suggestion(summary=summary, patch={"spec": patch}, effect=_effect(changes, answer))
+
+
+def _merge(into: dict[str, object], patch: Mapping[str, object]) -> None:
+    for key, value in patch.items():
+        known = into.get(key)
+        if isinstance(known, dict) and isinstance(value, dict):
+            into[key] = {**known, **value}
+        else:
+            into[key] = value
+
+
+def _effect(changes: list[Change], answer: Decision) -> str:
+    best = answer.best
+    assert best is not None and best.need is not None
+    text = (
+        f"fits on {gpus(best.parallelism.gpus, best.capacity.gpu_class)}: needs {need_gib(best.need.required_bytes)} of "
+        f"{have_gib(best.need.budget_bytes)} GiB per GPU; holds {plural(best.concurrency, 'sequence')} of "
+        f"{plural(best.context_length, 'token')}"
+    )
+    return f"{text}; lowers quality slightly" if any(change.lowers_quality for change in changes) else text
+
+
+def _changes(decision: Decision) -> Iterator[Change]:
+    yield from _wider_gpus(decision)
+    yield from _other_parallelism(decision)
+    yield from _policy(decision)
+    yield from _less_work(decision)
+    yield from _quality(decision)
+
+
+def _wider_gpus(decision: Decision) -> Iterator[Change]:
+    """Lift what the spec itself rules out."""
+    request, excluded = decision.request, decision.capacity.excluded
+    if Exclusion.PRODUCT in excluded:
+        names = sorted({offer.gpu_class.product or "" for offer in excluded[Exclusion.PRODUCT]})
+        yield _gpu_change(f"allow other GPU products ({', '.join(names)})", "products", None, products=())
+    if Exclusion.MEMORY in excluded:
+        yield _gpu_change("allow GPUs with less memory", "minMemory", None, min_memory_bytes=None)
+    if Exclusion.NODE_SELECTOR in excluded and request.gpus.node_selector:
+        yield _gpu_change("allow all nodes", "nodeSelector", None, node_selector=())
+    if Exclusion.SHARING in excluded:
+        yield _gpu_change("accept GPUs that are shared with other pods", "sharing", "AllowShared", allow_shared=True)
+    if Exclusion.TAINT in excluded:
+        yield from _tolerations(decision)
+
+
+def _tolerations(decision: Decision) -> Iterator[Change]:
+    request = decision.request
+    taints = sorted(
+        {
+            (taint.key, taint.effect)
+            for offer in decision.capacity.excluded[Exclusion.TAINT]
+            for taint in offer.node.taints
+            if not taint.key.startswith("node.kubernetes.io/")
+            and not request.gpus.tolerates(taint, offer.gpu_class.resource_name)
+        }
+    )
+    for key, effect in taints:
+        added = Toleration(key=key, operator="Exists", effect=effect)
+        tolerations = (*request.gpus.tolerations, added)
+        patch = [_toleration_patch(toleration) for toleration in tolerations]
+        yield _gpu_change(f"tolerate the taint {key}:{effect}", "tolerations", patch, tolerations=tolerations)
+
+
+def _toleration_patch(toleration: Toleration) -> dict[str, str]:
+    fields = {
+        "key": toleration.key,
+        "operator": toleration.operator,
+        "value": toleration.value,
+        "effect": toleration.effect,
+    }
+    return {name: value for name, value in fields.items() if value}
+
+
+def _gpu_change(summary: str, field: str, value: object, **fields: object) -> Change:
+    def apply(request: Request) -> Request:
+        return replace(request, gpus=replace(request.gpus, **fields))  # type: ignore[arg-type]
+
+    return Change(summary=summary, patch={"gpu": {field: value}}, apply=apply, cost=_WIDER_GPUS)
+
+
+def _other_parallelism(decision: Decision) -> Iterator[Change]:
+    """Let the planner choose what was fixed, and say what it chose."""
+    request = decision.request
+    if request.replicas > 1:
+        most = max((candidate.room.free for candidate in decision.candidates if _holds_memory(candidate)), default=0)
+        if 0 < most < request.replicas:
+            yield Change(
+                summary=f"run {plural(most, 'replica')}",
+                patch={"replicas": most},
+                apply=lambda request: replace(request, replicas=most),
+                cost=_FEWER_REPLICAS,
+            )
+    fixed = {
+        "tensorParallelSize": request.tensor_parallel_size,
+        "pipelineParallelSize": request.pipeline_parallel_size,
+        "dataParallelSize": request.data_parallel_size,
+    }
+    if any(size is not None for size in fixed.values()):
+        yield Change(
+            summary="let the planner choose how many GPUs a replica takes",
+            patch={"engine": {name: None for name, size in fixed.items() if size is not None}},
+            apply=lambda request: replace(
+                request, tensor_parallel_size=None, pipeline_parallel_size=None, data_parallel_size=None
+            ),
+            cost=_MORE_GPUS,
+        )
+    if request.max_num_seqs is not None or request.max_num_batched_tokens is not None:
+        yield Change(
+            summary="let the planner choose the batch size",
+            patch={"engine": {"maxNumSeqs": None, "maxNumBatchedTokens": None}},
+            apply=lambda request: replace(request, max_num_seqs=None, max_num_batched_tokens=None),
+            cost=_MORE_GPUS,
+        )
+
+
+def _holds_memory(candidate: Candidate) -> bool:
+    return candidate.need is not None and candidate.need.fits and not candidate.problems
+
+
+def _policy(decision: Decision) -> Iterator[Change]:
+    policy = decision.request.policy
+    if policy.gpu_memory_utilization < HIGHEST_UTILIZATION:
+        yield _policy_change(
+            f"let vLLM take {HIGHEST_UTILIZATION:.0%} of the GPU",
+            "gpuMemoryUtilization",
+            HIGHEST_UTILIZATION,
+            _HIGHER_UTILIZATION,
+            gpu_memory_utilization=HIGHEST_UTILIZATION,
+        )
+    if policy.headroom_gb > 0:
+        yield _policy_change(
+            f"accept less than {policy.headroom_gb:g} GiB of headroom", "headroomGb", 0, _LESS_HEADROOM, headroom_gb=0.0
+        )
+
+
+def _policy_change(summary: str, field: str, value: float, cost: float, **fields: float) -> Change:
+    def apply(request: Request) -> Request:
+        return replace(request, policy=replace(request.policy, **fields))  # type: ignore[arg-type]
+
+    return Change(summary=summary, patch={"policy": {field: value}}, apply=apply, cost=cost)
+
+
+def _less_work(decision: Decision) -> Iterator[Change]:
+    """Yield the fewer sequences and the shorter context that some class with free GPUs holds."""
+    request, facts = decision.request, decision.facts
+    assert facts is not None
+    own_limit = facts.max_model_len
+    asked = request.context_length
+    rooms = [
+        room for room in map(_free_room, decision.candidates, [request.replicas] * len(decision.candidates)) if room
+    ]
+    if asked is not None and asked > own_limit:
+        yield _context_change(own_limit, asked)
+    if asked is None and request.concurrency > 1:
+        smallest = min(SMALLEST_CONTEXT, own_limit)
+        yield from _concurrency_change(max((room.max_concurrency(smallest) for room in rooms), default=0), request)
+    if asked is None or asked > own_limit:
+        return
+    yield from _concurrency_change(max((room.max_concurrency(asked) for room in rooms), default=0), request)
+    longest = _readable(max((room.max_context(request.concurrency, asked) for room in rooms), default=0))
+    if min(SMALLEST_CONTEXT, own_limit) <= longest < asked:
+        yield _context_change(longest, asked)
+
+
+def _free_room(candidate: Candidate, replicas: int) -> MemoryRoom | None:
+    return candidate.memory_room if candidate.room.free >= replicas and not candidate.problems else None
+
+
+def _readable(context: int) -> int:
+    step = 1024 if context >= READABLE_CONTEXT else CONTEXT_STEP
+    return context - context % step
+
+
+def _concurrency_change(concurrency: int, request: Request) -> Iterator[Change]:
+    if 1 <= concurrency < request.concurrency:
+        share = concurrency / request.concurrency
+        yield Change(
+            summary=f"lower concurrency from {request.concurrency:,} to {concurrency:,}",
+            patch={"workload": {"concurrency": concurrency}},
+            apply=lambda request: replace(request, concurrency=concurrency),
+            cost=_LESS_WORK + (1 - share),
+            adapts=True,
+        )
+
+
+def _context_change(context: int, asked: int) -> Change:
+    return Change(
+        summary=f"shorten contextLength from {asked:,} to {context:,}",
+        patch={"workload": {"contextLength": context}},
+        apply=lambda request: replace(request, context_length=context),
+        cost=_LESS_WORK + (1 - context / asked),
+        adapts=True,
+    )
+
+
+def _quality(decision: Decision) -> Iterator[Change]:
+    """Offer fewer bits, where some GPU of the cluster computes with them and the checkpoint has not done so already."""
+    request, facts = decision.request, decision.facts
+    assert facts is not None
+    devices = [candidate.device for candidate in decision.candidates if candidate.device is not None]
+    capabilities = [capability for device in devices if (capability := compute_capability(device)) is not None]
+    if not any(capability >= FIRST_CAPABILITY_WITH_FP8 for capability in capabilities):
+        return
+    if request.kv_cache_dtype == "auto" and not facts.kv_cache_quantized:
+        yield Change(
+            summary="use an FP8 KV cache",
+            patch={"engine": {"kvCacheDtype": "fp8"}},
+            apply=lambda request: replace(request, kv_cache_dtype="fp8"),
+            cost=_KV_QUALITY,
+            lowers_quality=True,
+        )
+    if request.quantization is None and facts.quantization is None:
+        yield Change(
+            summary="quantize the weights to FP8 while loading",
+            patch={"engine": {"quantization": "fp8"}},
+            apply=lambda request: replace(request, quantization="fp8"),
+            cost=_WEIGHT_QUALITY,
+            lowers_quality=True,
+        )

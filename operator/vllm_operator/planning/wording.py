@@ -1,0 +1,51 @@
+"""Figures as people read them: needs rounded up, offers rounded down, so that a printed need never looks smaller."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from vllm_operator.planning.memory import GIB
+
+if TYPE_CHECKING:
+    from vllm_operator.cluster.records import GpuClass
+    from vllm_operator.planning.need import Need
+
+
+def need_gib(size_bytes: int) -> str:
+    """A need in GiB, rounded up to a tenth."""
+    return f"{math.ceil(size_bytes * 10 / GIB) / 10:.1f}"
+
+
+def have_gib(size_bytes: int) -> str:
+    """An offer in GiB, rounded down to a tenth."""
+    return f"{math.floor(size_bytes * 10 / GIB) / 10:.1f}"
+
+
+def class_name(gpu_class: GpuClass) -> str:
+    """A GPU class as its nodes call it."""
+    name = gpu_class.product or f"{gpu_class.vendor} GPU ({gpu_class.resource_name})"
+    return f"{name} {gpu_class.mig_profile}" if gpu_class.mig_profile and gpu_class.mig_profile not in name else name
+
+
+def gpus(number: int, gpu_class: GpuClass) -> str:
+    """Some GPUs of a class: "2 x NVIDIA-L4"."""
+    return f"{number} × {class_name(gpu_class)}"
+
+
+def the_sum(need: Need) -> str:
+    """What is needed on one GPU, with its parts."""
+    return (
+        f"{need_gib(need.required_bytes)} GiB per GPU (weights {need_gib(need.weights_bytes)} "
+        f"+ KV cache {need_gib(need.kv_cache_bytes)} + overhead {need_gib(need.overhead_bytes)})"
+    )
+
+
+def the_offer(need: Need, utilization: float) -> str:
+    """What one GPU offers, with where it comes from."""
+    return f"{have_gib(need.budget_bytes)} GiB ({have_gib(need.vram_bytes)} GiB × {utilization:g})"
+
+
+def plural(number: int, noun: str) -> str:
+    """A number of things: "1 node", "3 nodes"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
