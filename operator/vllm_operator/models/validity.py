@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from vllm_operator.models.facts import EngineSettings, ModelFacts
+    from vllm_operator.models.settings import ResolvedSettings
 
 
-def parallelism_problems(facts: ModelFacts, settings: EngineSettings) -> tuple[str, ...]:
+def parallelism_problems(facts: ModelFacts, settings: EngineSettings | ResolvedSettings) -> tuple[str, ...]:
     """Return why vLLM would refuse these sizes; empty when it would not."""
     problems = []
     size, stages = settings.tensor_parallel_size, settings.pipeline_parallel_size

@@ -1,0 +1,224 @@
+"""Every fitted number of the memory model: one row per range of vLLM versions, with its source and what it leaves over.
+
+The shapes of the terms are physics (terms.py); these are their coefficients. `residual_gib` is the spread (one
+standard deviation, GiB) of measured KV memory around the prediction in that range where its inputs are known; it is
+what the interval starts from. `docs/explanation/memory-model.md` prints this table and its out-of-sample errors.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from vllm_operator.models.versions import EngineVersion
+
+Release = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryConstants:
+    """Coefficients from the version `since` on, until the next row's."""
+
+    since: Release
+    sampler_bytes_per_logit: float
+    """Live bytes per logit at the sampler's peak, beyond the logits in the model's own type."""
+    sampler_bytes_per_logit_lean: float
+    """The same where a fused sampler (FlashInfer) runs: an optional install before 0.17, so the interval spans both."""
+    sampler_hidden_copies: float
+    """Hidden-state tensors (tokens x hidden) alive at the sampler's peak."""
+    forward_hidden_copies: float
+    """Hidden-state tensors alive while a layer's widest tensors are."""
+    experts_workspace_shared: bool
+    """The experts' output reuses the scratch of gate and up (since the modular kernels); before, it has its own."""
+    experts_workspace_stays: bool
+    """The experts' scratch is kept after the forward pass, so that the sampler's peak comes on top of it."""
+    graphs_inside_budget: float
+    """Share of the captured CUDA graphs that is subtracted before the KV cache is sized."""
+    context_inside_budget_gib: float
+    """Part of the CUDA context that is subtracted."""
+    non_torch_gib: float
+    """NCCL aside: cuBLAS workspaces, kernels and allocator overhead since the snapshot."""
+    non_torch_pipeline_gib: float
+    """The same with pipeline parallelism only."""
+    fabric_pair_gib: float
+    """What two ranks on NVLink (Hopper and later) add: NCCL and all-reduce buffers."""
+    fabric_quad_gib: float
+    """The same for four ranks or more."""
+    bus_gib: float
+    """What ranks on PCIe or older NVLink add."""
+    fabric_doubt_gib: float
+    """Spread (one standard deviation) of the fabric's buffers."""
+    bus_doubt_gib: float
+    """Spread of the bus's."""
+    residual_gib: float
+    source: str
+
+
+_V0 = MemoryConstants(
+    since=(0, 0, 0),
+    sampler_bytes_per_logit=36.3,
+    sampler_bytes_per_logit_lean=36.3,
+    sampler_hidden_copies=1.1,
+    forward_hidden_copies=3.1,
+    experts_workspace_shared=False,
+    experts_workspace_stays=False,
+    graphs_inside_budget=0.0,
+    context_inside_budget_gib=0.0,
+    non_torch_gib=0.22,
+    non_torch_pipeline_gib=0.22,
+    fabric_pair_gib=0.35,
+    fabric_quad_gib=1.5,
+    bus_gib=0.20,
+    fabric_doubt_gib=0.3,
+    bus_doubt_gib=0.3,
+    residual_gib=0.15,
+    source="start-up logs of 0.6.4 to 0.7.3 (vllm#10517, lennonYe/6998_project, baodangtrandev/RAG-)",
+)
+
+_EARLY_V1 = replace(
+    _V0,
+    since=(0, 8, 0),
+    sampler_bytes_per_logit_lean=12.9,
+    forward_hidden_copies=4.2,
+    context_inside_budget_gib=0.45,
+    non_torch_gib=0.10,
+    non_torch_pipeline_gib=0.07,
+    fabric_pair_gib=1.0,
+    fabric_quad_gib=2.3,
+    bus_gib=0.15,
+    fabric_doubt_gib=0.9,
+    residual_gib=0.35,
+    source="vllm/v1/worker/gpu_worker.py@0.8.0: the context counts as used; no clean log",
+)
+
+_V1_SORTING = replace(
+    _EARLY_V1,
+    since=(0, 9, 2),
+    experts_workspace_shared=True,
+    context_inside_budget_gib=0.0,
+    bus_gib=0.10,
+    fabric_doubt_gib=0.5,
+    bus_doubt_gib=0.08,
+    residual_gib=0.10,
+    source="llm-d-planner docs/empirical-vllm-memory-results.md (0.11) and 12 logs of 0.9.2 to 0.12",
+)
+
+_V1_KEPT_SCRATCH = replace(
+    _V1_SORTING,
+    since=(0, 13, 0),
+    experts_workspace_stays=True,
+    non_torch_gib=0.15,
+    fabric_quad_gib=1.0,
+    bus_gib=0.15,
+    fabric_doubt_gib=0.8,
+    bus_doubt_gib=0.15,
+    residual_gib=0.20,
+    source="logs of 0.13 and 0.15 (Parkhb1106/Telco-RAG, kumaxxp/duo-talk)",
+)
+
+_V1_FUSED_SAMPLER = replace(
+    _V1_KEPT_SCRATCH,
+    since=(0, 17, 0),
+    sampler_bytes_per_logit=12.9,
+    non_torch_gib=0.10,
+    fabric_pair_gib=1.8,
+    fabric_quad_gib=1.9,
+    bus_gib=0.25,
+    bus_doubt_gib=0.2,
+    residual_gib=0.10,
+    source="logs of 0.17 (LzyFischer/MemSuit, KevinHuang8/Augment_QA)",
+)
+
+_V1_CAMPAIGN = replace(
+    _V1_FUSED_SAMPLER,
+    since=(0, 18, 0),
+    non_torch_gib=0.25,
+    fabric_pair_gib=1.82,
+    fabric_quad_gib=1.92,
+    bus_gib=0.30,
+    fabric_doubt_gib=0.08,
+    residual_gib=0.06,
+    source="llm-d-planner pull request 205: 46 starts of 0.19.0 on H100",
+)
+
+_V1_CHARGED_GRAPHS = replace(
+    _V1_CAMPAIGN,
+    since=(0, 21, 0),
+    graphs_inside_budget=0.8,
+    bus_gib=0.60,
+    fabric_doubt_gib=0.4,
+    bus_doubt_gib=0.4,
+    residual_gib=0.25,
+    source="logs of 0.22 and 0.25 (NnamdiOdozi/mlops-assignment, sostrowsk/dgx-spark-local-llm)",
+)
+
+_NEW_RUNNER = replace(
+    _V1_CHARGED_GRAPHS,
+    since=(0, 26, 0),
+    sampler_bytes_per_logit=7.0,
+    sampler_bytes_per_logit_lean=4.0,
+    graphs_inside_budget=0.3,
+    bus_gib=1.45,
+    fabric_doubt_gib=0.5,
+    source="logs of 0.26 and 0.27 (LukeJYK/AutoScientists, a 4x RTX PRO 6000 write-up); "
+    "vllm/v1/worker/gpu/sample/sampler.py: the profile run samples without top-k and top-p",
+)
+
+_NEW_RUNNER_GRAPHS_IN_FULL = replace(
+    _NEW_RUNNER,
+    since=(0, 29, 0),
+    graphs_inside_budget=1.4,
+    non_torch_gib=0.26,
+    fabric_doubt_gib=0.6,
+    residual_gib=0.40,
+    source="one log of 0.31 (A100, Llama-3.1-8B); vllm/v1/worker/gpu/model_runner.py `profile_cudagraph_memory`",
+)
+
+TABLE: tuple[MemoryConstants, ...] = (
+    _V0,
+    _EARLY_V1,
+    _V1_SORTING,
+    _V1_KEPT_SCRATCH,
+    _V1_FUSED_SAMPLER,
+    _V1_CAMPAIGN,
+    _V1_CHARGED_GRAPHS,
+    _NEW_RUNNER,
+    _NEW_RUNNER_GRAPHS_IN_FULL,
+)
+"""Oldest first; each row holds until the next one's `since`."""
+
+
+@functools.lru_cache(maxsize=256)
+def constants_for(version: EngineVersion) -> MemoryConstants:
+    """The row of that version: the last one that had begun."""
+    return next(row for row in reversed(TABLE) if row.since <= version.release)
+
+
+GRAPHS_BASE_GIB = 0.30
+GRAPHS_PER_LAYER_GIB = 0.0155
+GRAPHS_REFERENCE_SIZES = 51
+"""CUDA graphs: 0.51 GiB for 8 layers to 1.79 for 80, with the 51 capture sizes of an H100 (0.19.0 campaign, +-25 %)."""
+
+ENCODER_OUTPUT_GIB = 0.15
+"""A multimodal model's encoder outputs, kept through the profile run (Gemma 3, Kimi-VL, Llama 4 in the campaign)."""
+
+PIPELINE_HIDDEN_COPIES = 2
+"""Hidden state and residual that a pipeline stage keeps for its neighbour (vllm/sequence.py `IntermediateTensors`)."""
+
+MLA_PREFILL_TOKENS = 65536
+"""Tokens whose expanded keys and values an MLA layer's profile run allocates: vllm/v1/attention/backends/mla/."""
+
+DRAFT_LAYER_ACTIVATION_SHARE = 0.15
+"""What a draft or MTP head adds to the activation peak: its own forward pass runs on the same batch."""
+
+CUDA_CONTEXT_GIB = 0.45
+"""Context and libraries outside every budget since 0.9.2 (nvidia-smi against the budget in two logs)."""
+
+MISSING_SIZE_WEIGHT_DOUBT = 0.012
+"""Relative doubt of weights computed from config.json alone; 0.003 where the file sizes or headers are known."""
+KNOWN_SIZE_WEIGHT_DOUBT = 0.003
+
+INTERVAL_SIGMAS = 1.35
+"""Half-width of the 80 % interval in standard deviations (1.28 for a normal law; the tails here are heavier)."""

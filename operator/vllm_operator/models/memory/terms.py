@@ -1,0 +1,161 @@
+"""What one start of vLLM takes on one GPU, term by term: plain numbers in, bytes out.
+
+A start sizes the KV cache from what a dummy batch leaves (vllm/v1/worker/gpu_worker.py `determine_available_memory`).
+The batch's peak is the larger of two moments: a layer's widest tensors in the forward pass, over all batched tokens,
+and the sampler, over one row of logits per sequence. Experts' scratch and encoder outputs lie beneath both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vllm_operator.models.memory.constants import (
+    ENCODER_OUTPUT_GIB,
+    GRAPHS_BASE_GIB,
+    GRAPHS_PER_LAYER_GIB,
+    GRAPHS_REFERENCE_SIZES,
+    MLA_PREFILL_TOKENS,
+    PIPELINE_HIDDEN_COPIES,
+)
+from vllm_operator.models.versions import GIB
+
+if TYPE_CHECKING:
+    from vllm_operator.models.memory.constants import MemoryConstants
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Widths:
+    """The tensor widths of one GPU's share of a model, in elements per token (or per logit row)."""
+
+    hidden: int
+    feed_forward: int
+    """Three times the dense intermediate size per rank (gate, up and their product), or two without a gate."""
+    attention: int
+    """Twice the queries, keys and values of one layer per rank."""
+    vocabulary: int
+    experts_per_token: int
+    expert_intermediate: int
+    """Per rank: divided by TP, whole under expert parallelism."""
+    mla_heads: int
+    """Heads per rank whose keys and values are expanded from the latent; 0 without MLA."""
+    mla_head_width: int
+    layers: int
+    element_bytes: int
+    encodes_media: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """The dummy batch of the profile run."""
+
+    tokens: int
+    sequences: int
+    pipelined: bool
+    """The batch crosses pipeline stages, whose hidden states and residuals stay allocated."""
+    samples: bool
+    """False for pooling models and for pipeline stages before the last: no logits are made."""
+
+
+def forward_peak_bytes(widths: Widths, batch: Batch, constants: MemoryConstants) -> float:
+    """Live bytes at a layer's widest point.
+
+    Llama-3.1-8B, 8192 tokens: 8192 x 2 x (3 x 14336 + 4.2 x 4096) = 0.92 GiB.
+    """
+    widest = max(widths.feed_forward, widths.attention)
+    peak = batch.tokens * widths.element_bytes * (widest + constants.forward_hidden_copies * widths.hidden)
+    if not constants.experts_workspace_stays:
+        hidden = _hidden(widths, batch, constants.forward_hidden_copies)
+        peak = max(peak, experts_workspace_bytes(widths, batch, constants) + hidden)
+    if widths.mla_heads:
+        peak += MLA_PREFILL_TOKENS * widths.mla_heads * widths.mla_head_width * widths.element_bytes
+    return peak
+
+
+def sampler_peak_bytes(widths: Widths, batch: Batch, constants: MemoryConstants, bytes_per_logit: float) -> float:
+    """Live bytes while one dummy token per sequence is sampled from the whole vocabulary (which every rank holds).
+
+    Llama-3.1-8B, 1024 sequences, 0.19: 1024 x 128256 x (2 + 12.9) + 1.1 x 8192 x 4096 x 2 = 1.89 GiB, measured 1.89.
+    """
+    if not batch.samples:
+        return 0.0
+    rows = min(batch.sequences, batch.tokens)
+    logits = rows * widths.vocabulary * (widths.element_bytes + bytes_per_logit)
+    return logits + _hidden(widths, batch, constants.sampler_hidden_copies)
+
+
+def experts_workspace_bytes(widths: Widths, batch: Batch, constants: MemoryConstants) -> float:
+    """The fused experts' scratch: gate and up, their product, and the output (which reuses the first where shared).
+
+    Source: vllm/model_executor/layers/fused_moe/modular_kernel.py `workspace_shapes`. Mixtral at TP 2, 8192 tokens:
+    8192 x 2 x (14336 + 7168) x 2 = 0.66 GiB.
+    """
+    intermediate = widths.expert_intermediate
+    if not intermediate:
+        return 0.0
+    if constants.experts_workspace_shared:
+        width = max(2 * intermediate, widths.hidden) + intermediate
+    else:
+        width = 3 * intermediate + widths.hidden
+    return float(batch.tokens * widths.experts_per_token * width * widths.element_bytes)
+
+
+def activation_bytes(
+    widths: Widths, batch: Batch, constants: MemoryConstants, *, bytes_per_logit: float | None = None
+) -> float:
+    """Peak of the profile run above what stays allocated."""
+    per_logit = constants.sampler_bytes_per_logit if bytes_per_logit is None else bytes_per_logit
+    peak = max(
+        forward_peak_bytes(widths, batch, constants),
+        sampler_peak_bytes(widths, batch, constants, per_logit),
+    )
+    if constants.experts_workspace_stays:
+        peak += experts_workspace_bytes(widths, batch, constants)
+    if batch.pipelined:
+        peak += _hidden(widths, batch, PIPELINE_HIDDEN_COPIES)
+    if widths.encodes_media:
+        peak += ENCODER_OUTPUT_GIB * GIB
+    return peak
+
+
+def lora_bytes(widths: Widths, *, adapters: int, rank: int) -> float:
+    """Slots for LoRA matrices on every linear layer: A is whole on each rank, B divides with its layer.
+
+    Source: vllm/lora/layers/base_linear.py@0.33, not fully sharded. Llama-3.1-8B, 4 adapters of rank 32:
+    4 x 32 x 2 x 32 x (7 x 4096 + 10240 + 43008) = 0.63 GiB.
+    """
+    per_layer = 7 * widths.hidden + widths.attention + widths.feed_forward
+    return float(adapters * rank * widths.element_bytes * widths.layers * per_layer)
+
+
+def captured_sizes(largest: int) -> int:
+    """How many batch sizes are captured: 1, 2, 4, every 8 below 256, every 16 up to the largest.
+
+    Source: vllm/config/vllm.py `_set_cudagraph_sizes`; 51 for 512.
+    """
+    small = sum(1 for size in (1, 2, 4) if size <= largest)
+    eights = max(0, (min(largest, 255)) // 8)
+    sixteens = 0 if largest < 256 else (largest - 256) // 16 + 1
+    return small + eights + sixteens
+
+
+def graph_bytes(widths: Widths, *, sizes: int) -> float:
+    """CUDA graphs as captured, whether or not the budget is charged for them."""
+    full = GRAPHS_BASE_GIB + GRAPHS_PER_LAYER_GIB * widths.layers
+    return full * GIB * sizes / GRAPHS_REFERENCE_SIZES
+
+
+def non_torch_bytes(constants: MemoryConstants, *, tensor_parallel: int, pipeline_parallel: int, fabric: bool) -> float:
+    """What the process takes outside torch between the snapshot and the end of the profile run."""
+    if tensor_parallel == 1:
+        alone = constants.non_torch_gib if pipeline_parallel == 1 else constants.non_torch_pipeline_gib
+        return (alone + constants.context_inside_budget_gib) * GIB
+    if not fabric:
+        link = constants.bus_gib
+    else:
+        link = constants.fabric_pair_gib if tensor_parallel == 2 else constants.fabric_quad_gib
+    return (constants.non_torch_gib + constants.context_inside_budget_gib + link) * GIB
+
+
+def _hidden(widths: Widths, batch: Batch, copies: float) -> float:
+    return copies * batch.tokens * widths.hidden * widths.element_bytes

@@ -1,0 +1,80 @@
+"""From a model's facts and the settings of a start to the tensor widths of one GPU.
+
+Field names are those of public `config.json` files; a missing field narrows the estimate to what the others say.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from vllm_operator.models.memory.terms import Batch, Widths
+from vllm_operator.models.parse import language_config
+from vllm_operator.models.weights.fields import integer
+
+if TYPE_CHECKING:
+    from vllm_operator.models.facts import ModelFacts
+    from vllm_operator.models.settings import ResolvedSettings
+    from vllm_operator.models.weights.fields import Config
+
+_ELEMENT_BYTES = {"float32": 4, "float": 4}
+_OWN_SCRATCH = frozenset({"gpt_oss"})
+"""Families whose expert kernels allocate no shared scratch (MXFP4 through Triton or Marlin)."""
+
+
+def widths_of(facts: ModelFacts, resolved: ResolvedSettings) -> Widths:
+    """Widths of one rank: feed-forward, attention and experts divide by TP; hidden state and vocabulary do not."""
+    config = language_config(facts.config)
+    tensor = resolved.tensor_parallel_size
+    experts = facts.num_experts or 0
+    dense, expert = _intermediates(config, experts)
+    latent = integer(config, "kv_lora_rank")
+    hidden = facts.hidden_size
+    heads = max(1, facts.num_attention_heads)
+    return Widths(
+        hidden=hidden,
+        feed_forward=3 * dense // tensor,
+        attention=2 * (heads + facts.num_kv_heads) * (facts.head_dim or hidden // heads) // tensor,
+        vocabulary=facts.vocab_size,
+        experts_per_token=integer(config, "num_experts_per_tok", "moe_top_k", "top_k_experts", "moe_topk", default=1),
+        expert_intermediate=expert if resolved.enable_expert_parallel else expert // tensor,
+        mla_heads=heads // tensor if latent else 0,
+        mla_head_width=integer(config, "qk_nope_head_dim") + integer(config, "v_head_dim") if latent else 0,
+        layers=facts.num_layers,
+        element_bytes=_ELEMENT_BYTES.get(resolved.dtype, 2),
+        encodes_media=facts.is_multimodal and not _media_disabled(resolved),
+    )
+
+
+def batch_of(facts: ModelFacts, resolved: ResolvedSettings) -> Batch:
+    """The dummy batch of the profile run, on the pipeline stage that samples."""
+    return Batch(
+        tokens=resolved.max_num_batched_tokens,
+        sequences=resolved.max_num_seqs,
+        pipelined=resolved.pipeline_parallel_size > 1,
+        samples=facts.generates,
+    )
+
+
+def _intermediates(config: Config, experts: int) -> tuple[int, int]:
+    """Widest dense feed-forward of any layer, and that of one routed expert (0 without experts)."""
+    plain = integer(config, "intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim", "d_ff")
+    if not experts:
+        return plain or 4 * integer(config, "hidden_size", "n_embd", "d_model"), 0
+    expert = integer(config, "moe_intermediate_size", "expert_ffn_hidden_size", "moe_ffn_hidden_size")
+    separate_dense = integer(config, "intermediate_size_mlp")
+    shared = integer(config, "shared_expert_intermediate_size", "moe_shared_expert_intermediate_size")
+    shared = shared or integer(config, "n_shared_experts", "num_shared_experts") * expert
+    if config.get("model_type") in _OWN_SCRATCH:
+        return 0, 0
+    if not expert:
+        return max(separate_dense, shared), plain
+    has_dense_layers = bool(integer(config, "first_k_dense_replace") or config.get("mlp_only_layers"))
+    return max(shared, separate_dense, plain if has_dense_layers else 0), expert
+
+
+def _media_disabled(resolved: ResolvedSettings) -> bool:
+    flags = resolved.flags
+    if flags.get("language_model_only") or flags.get("skip_mm_profiling"):
+        return True
+    limits = flags.get("limit_mm_per_prompt")
+    return isinstance(limits, dict) and bool(limits) and all(value == 0 for value in limits.values())

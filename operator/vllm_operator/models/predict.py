@@ -1,0 +1,317 @@
+"""One row in, one answer out: what vLLM would report for that model, GPU and flag set.
+
+The row is the border (pydantic); everything behind it is typed. A row says null for what it does not know: vLLM's own
+default for that version and GPU then applies.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from typing import TYPE_CHECKING, Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from vllm_operator.models.facts import Device, EngineSettings
+from vllm_operator.models.kv import kv_layout
+from vllm_operator.models.memory import predict_memory
+from vllm_operator.models.memory.failure import StartFailure
+from vllm_operator.models.settings import resolve_settings
+from vllm_operator.models.validity import parallelism_problems
+from vllm_operator.models.versions import GIB, NEWEST_KNOWN, parse_version, prints_tokens_of_one_group
+from vllm_operator.models.visible_memory import visible_memory
+from vllm_operator.models.weights import weights_per_gpu
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vllm_operator.models.facts import ModelFacts
+    from vllm_operator.models.kv import KvCapacity, KvLayout
+    from vllm_operator.models.memory import MemoryPrediction
+    from vllm_operator.models.settings import ResolvedSettings
+    from vllm_operator.models.weights import WeightBytes
+
+Answer = dict[str, object]
+
+_FIELDS_BY_FLAG = {
+    "tensor_parallel_size": "tp",
+    "pipeline_parallel_size": "pp",
+    "data_parallel_size": "dp",
+    "enable_expert_parallel": "ep",
+    "gpu_memory_utilization": "gpu_memory_utilization",
+    "max_model_len": "max_model_len",
+    "max_num_seqs": "max_num_seqs",
+    "max_num_batched_tokens": "max_num_batched_tokens",
+    "kv_cache_dtype": "kv_cache_dtype",
+    "dtype": "dtype",
+    "quantization": "quantization",
+    "enforce_eager": "enforce_eager",
+    "speculative_config": "speculative",
+}
+
+_LAST_V0_RELEASE = "0.7.3"
+
+
+class RowError(ValueError):
+    """A row that cannot be answered; the message says what is missing."""
+
+
+class RunRow(BaseModel):
+    """One start of vLLM as asked for. Unknown fields are ignored: measured runs carry their outcome too."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    id: str | int | None = None
+    model: str | None = None
+    config_dir: str | None = None
+    config: dict[str, Any] | None = None
+    checkpoint_bytes: int | None = Field(default=None, gt=0)
+    checkpoint_quantization: str | None = None
+    vllm_version: str | None = None
+    engine: str | None = None
+    gpu: str | None = None
+    gpu_memory_gib: float | None = Field(default=None, gt=0, le=4096)
+    unified_memory: bool | None = None
+    tp: int | None = Field(default=None, ge=1, le=1024)
+    pp: int | None = Field(default=None, ge=1, le=1024)
+    dp: int | None = Field(default=None, ge=1, le=4096)
+    ep: bool | None = None
+    gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
+    max_model_len: int | None = Field(default=None, ge=1)
+    max_num_seqs: int | None = Field(default=None, ge=1)
+    max_num_batched_tokens: int | None = Field(default=None, ge=1)
+    kv_cache_dtype: str | None = None
+    dtype: str | None = None
+    quantization: str | None = None
+    enforce_eager: bool | None = None
+    speculative: dict[str, Any] | str | None = None
+    lora: dict[str, Any] | bool | None = None
+    flags: dict[str, Any] | None = None
+    other_flags: dict[str, Any] | str | None = None
+    available_kv_cache_gib: float | None = Field(default=None, gt=0, le=65536)
+
+    @field_validator("kv_cache_dtype")
+    @classmethod
+    def _plain_kv_dtype(cls, value: str | None) -> str | None:
+        """`auto (resolved fp8: …)` as notes have it: what it resolved to, else the first word."""
+        if value is None:
+            return None
+        resolved = re.search(r"\(resolved (\w+)", value)
+        word = resolved.group(1) if resolved else value.split()[0] if value.split() else "auto"
+        return {"bf16": "auto", "fp16": "auto"}.get(word, word)
+
+    def all_flags(self) -> dict[str, Any]:
+        """`other_flags` under `flags`: names with underscores."""
+        others = self.other_flags
+        parsed = _parse_command_line(others) if isinstance(others, str) else others or {}
+        return {**parsed, **(self.flags or {})}
+
+
+def engine_settings(row: RunRow) -> EngineSettings:
+    """What the row asks of vLLM; a flag that has a field of its own fills it unless the field is stated."""
+    flags = row.all_flags()
+    stated = {name: getattr(row, name) for name in _FIELDS_BY_FLAG.values()}
+    for flag, name in _FIELDS_BY_FLAG.items():
+        value = flags.pop(flag, None)
+        if stated[name] is None:
+            stated[name] = value
+    block_size = flags.pop("block_size", None)
+    context_parallel = flags.pop("decode_context_parallel_size", None)
+    return EngineSettings(
+        version=_version(row),
+        tensor_parallel_size=stated["tp"] or 1,
+        pipeline_parallel_size=stated["pp"] or 1,
+        data_parallel_size=stated["dp"] or 1,
+        decode_context_parallel_size=context_parallel or 1,
+        enable_expert_parallel=bool(stated["ep"]),
+        max_model_len=stated["max_model_len"],
+        max_num_seqs=stated["max_num_seqs"],
+        max_num_batched_tokens=stated["max_num_batched_tokens"],
+        gpu_memory_utilization=stated["gpu_memory_utilization"],
+        dtype=stated["dtype"] or "auto",
+        kv_cache_dtype=stated["kv_cache_dtype"] or "auto",
+        quantization=_quantization(stated["quantization"], row.checkpoint_quantization),
+        block_size=block_size,
+        enforce_eager=bool(stated["enforce_eager"]),
+        speculative=_speculative(stated["speculative"]),
+        lora=_lora(row.lora),
+        flags=flags,
+    )
+
+
+def device_of(row: RunRow) -> Device | None:
+    """The GPU as CUDA shows it: by its stated memory, else by its product; None when neither says anything."""
+    if row.gpu_memory_gib is not None:
+        return Device(product=row.gpu, memory_bytes=int(row.gpu_memory_gib * GIB))
+    visible = visible_memory(row.gpu)
+    return None if visible is None else Device(product=row.gpu, memory_bytes=visible.bytes)
+
+
+def answer(row: RunRow, facts: ModelFacts) -> Answer:
+    """The answer to one row, in the fields of the `predict` contract. Raises `RowError` where none can be given."""
+    settings = engine_settings(row)
+    device = device_of(row)
+    if device is None and row.available_kv_cache_gib is None:
+        message = f"the memory of GPU {row.gpu!r} is not known: state gpu_memory_gib"
+        raise RowError(message)
+    device = device or Device(product=row.gpu, memory_bytes=80 * GIB)
+    problems = parallelism_problems(facts, settings)
+    if problems:
+        return {**_blank(row), "starts": False, "failure": StartFailure.INVALID.value, "notes": list(problems)}
+    resolved = resolve_settings(facts, settings, device)
+    layout = kv_layout(facts, resolved)
+    if row.available_kv_cache_gib is not None:
+        weights = weights_per_gpu(facts, resolved, device)
+        return _capacity_answer(row, resolved, layout, weights, int(row.available_kv_cache_gib * GIB))
+    prediction = predict_memory(facts, resolved, device, layout=layout)
+    return _full_answer(row, resolved, layout, prediction)
+
+
+def _version(row: RunRow) -> str:
+    """The version asked for; V0 in a version that had both engines is answered as the last that had only V0."""
+    text = row.vllm_version or ".".join(map(str, NEWEST_KNOWN))
+    stated = parse_version(row.vllm_version)
+    if row.engine == "V0" and (0, 8, 0) <= stated.release < (0, 11, 0):
+        return _LAST_V0_RELEASE
+    return text if row.vllm_version else ""
+
+
+def _quantization(stated: str | None, checkpoint: str | None) -> str | None:
+    """Quantization at load time: the flag, or a note that a plain checkpoint is quantized online."""
+    if stated:
+        return stated
+    if checkpoint and "online" in checkpoint:
+        return checkpoint.split()[0]
+    return None
+
+
+def _speculative(stated: Mapping[str, Any] | str | None) -> Mapping[str, object] | None:
+    if not stated:
+        return None
+    if not isinstance(stated, str):
+        return stated
+    method = re.search(r"method='?(\w+)|^(\w+)", stated)
+    name = next((group for group in method.groups() if group), stated) if method else stated
+    return {"method": name}
+
+
+def _lora(stated: Mapping[str, Any] | bool | None) -> Mapping[str, object] | None:
+    if not stated:
+        return None
+    return {} if stated is True else stated
+
+
+def _parse_command_line(text: str) -> dict[str, Any]:
+    """Flags of a command line; words that are no flags are notes and are left out."""
+    try:
+        words = shlex.split(text.replace(";", " "))
+    except ValueError:
+        return {}
+    flags: dict[str, Any] = {}
+    name: str | None = None
+    for word in words:
+        if word.startswith("--"):
+            flag, _, value = word[2:].partition("=")
+            name = flag.replace("-", "_")
+            flags[name] = _scalar(value) if value else True
+        elif name is not None:
+            flags[name] = _scalar(word)
+            name = None
+    return flags
+
+
+def _scalar(text: str) -> object:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def _blank(row: RunRow) -> Answer:
+    """Every field of the contract, unanswered."""
+    return {
+        "id": row.id,
+        "parameter_bytes": None,
+        "weights_gib": None,
+        "activation_gib": None,
+        "cuda_graph_gib": None,
+        "non_torch_gib": None,
+        "kv_cache_gib": None,
+        "kv_cache_gib_interval": None,
+        "block_size": None,
+        "num_gpu_blocks": None,
+        "kv_cache_tokens": None,
+        "kv_bytes_one_sequence": None,
+        "max_concurrency": None,
+        "starts": None,
+        "failure": None,
+        "estimated_max_model_len": None,
+        "basis": None,
+        "notes": [],
+    }
+
+
+def _capacity_answer(
+    row: RunRow, resolved: ResolvedSettings, layout: KvLayout, weights: WeightBytes, available_bytes: int
+) -> Answer:
+    """Capacity alone, for a stated KV memory."""
+    capacity = layout.capacity(available_bytes, resolved.max_model_len)
+    return {
+        **_blank(row),
+        "parameter_bytes": weights.parameter_bytes,
+        "weights_gib": _gib(weights.loaded_bytes),
+        "kv_cache_gib": row.available_kv_cache_gib,
+        **_cache_fields(resolved, layout, capacity),
+        "starts": capacity.fits,
+        "failure": None if capacity.fits else StartFailure.KV.value,
+        "basis": weights.basis.value,
+    }
+
+
+def _full_answer(row: RunRow, resolved: ResolvedSettings, layout: KvLayout, prediction: MemoryPrediction) -> Answer:
+    low, high = prediction.kv_cache_bytes_interval
+    return {
+        **_blank(row),
+        "parameter_bytes": prediction.weights.parameter_bytes,
+        "weights_gib": _gib(prediction.weights_bytes),
+        "activation_gib": _gib(prediction.activation_bytes),
+        "cuda_graph_gib": _gib(prediction.cuda_graph_bytes),
+        "non_torch_gib": _gib(prediction.non_torch_bytes),
+        "kv_cache_gib": _gib(prediction.kv_cache_bytes),
+        "kv_cache_gib_interval": [_gib(low), _gib(high)],
+        **_cache_fields(resolved, layout, prediction.capacity),
+        "starts": prediction.starts,
+        "failure": prediction.failure.value if prediction.failure else None,
+        "basis": prediction.basis.value,
+        "notes": list(prediction.notes),
+    }
+
+
+def _cache_fields(resolved: ResolvedSettings, layout: KvLayout, capacity: KvCapacity | None) -> Answer:
+    """What the cache holds, as that version's log prints it."""
+    fields: Answer = {"kv_bytes_one_sequence": layout.bytes_one_sequence(resolved.max_model_len)}
+    if layout.groups:
+        fields["block_size"] = min(group.block_size for group in layout.groups)
+    if capacity is None:
+        return fields
+    fields |= {
+        "num_gpu_blocks": capacity.num_blocks,
+        "kv_cache_tokens": _printed_tokens(resolved, layout, capacity),
+        "max_concurrency": round(capacity.max_concurrency * resolved.data_parallel_size, 4),
+    }
+    if not capacity.fits:
+        fields["estimated_max_model_len"] = capacity.estimated_max_model_len
+    return fields
+
+
+def _printed_tokens(resolved: ResolvedSettings, layout: KvLayout, capacity: KvCapacity) -> int:
+    if not prints_tokens_of_one_group(resolved.version) or not layout.groups:
+        return capacity.tokens
+    smallest = min(group.block_size for group in layout.groups)
+    return capacity.num_blocks // len(layout.groups) * smallest * resolved.decode_context_parallel_size
+
+
+def _gib(size: int) -> float:
+    return round(size / GIB, 4)

@@ -1,0 +1,80 @@
+"""How much memory CUDA shows of a card, by product: what `gpu_memory_utilization` is a share of.
+
+It is less than the box says and less than NVML's total (the `nvidia.com/gpu.memory` label): ECC and the driver keep a
+part. Figures are `torch.cuda.mem_get_info()[1]` as start-up logs of vLLM printed them; a product that no log named is
+answered from its nominal size with the usual loss.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from dataclasses import dataclass
+
+GIB = 1024**3
+
+_MEASURED: tuple[tuple[str, float], ...] = (
+    # pattern in the product's name (first match wins), GiB as CUDA reports them
+    (r"h100.*nvl|h100.*94", 93.1),
+    (r"h100|h800", 79.18),
+    (r"h200", 139.80),
+    (r"gh200.*144", 140.0),
+    (r"gh200", 94.5),
+    (r"h20\b", 95.1),
+    (r"gb200|b200", 178.35),
+    (r"gb300|b300", 267.69),
+    (r"gb10|dgx spark", 121.63),
+    (r"(a100|a800).*40\s?gb|a100.*40g|40gb.*a100", 39.49),
+    (r"a100|a800", 79.25),
+    (r"rtx pro 6000", 94.97),
+    (r"l40s", 44.42),
+    (r"l40\b", 44.42),
+    (r"l4\b", 22.03),
+    (r"a10g", 22.06),
+    (r"a10\b", 22.06),
+    (r"a40\b", 44.42),
+    (r"a6000.*ada|6000 ada|rtx 6000", 47.5),
+    (r"a6000", 47.53),
+    (r"a5000", 23.68),
+    (r"a30\b", 23.5),
+    (r"5090.*laptop", 23.9),
+    (r"5090", 31.36),
+    (r"5080|5070 ?ti", 15.5),
+    (r"4090|3090", 23.58),
+    (r"3060", 11.63),
+    (r"2080 ?ti", 10.75),
+    (r"\bt4\b", 14.56),
+    (r"v100.*32", 31.73),
+    (r"v100", 15.77),
+    (r"mi300x", 191.69),
+    (r"mi325x", 255.7),
+    (r"mi355x|mi350x", 287.7),
+    (r"mi250x?", 63.98),
+    (r"mi210", 63.98),
+)
+
+_NOMINAL_GB = re.compile(r"(\d+(?:\.\d+)?)\s?gi?b", re.ASCII)
+
+_VISIBLE_SHARE_OF_NOMINAL = 0.985
+"""Between the cards above with ECC (0.925, L40S) and without (0.98 to 0.995): used where only a size is known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisibleMemory:
+    """Bytes CUDA shows, and whether a log of that product said so."""
+
+    bytes: int
+    measured: bool
+
+
+@functools.lru_cache(maxsize=512)
+def visible_memory(product: str | None) -> VisibleMemory | None:
+    """Memory of a card by its product name, or None when the name says nothing of its size."""
+    name = (product or "").lower()
+    for pattern, gib in _MEASURED:
+        if re.search(pattern, name):
+            return VisibleMemory(bytes=int(gib * GIB), measured=True)
+    nominal = _NOMINAL_GB.search(name)
+    if nominal is None:
+        return None
+    return VisibleMemory(bytes=int(float(nominal.group(1)) * _VISIBLE_SHARE_OF_NOMINAL * GIB), measured=False)
