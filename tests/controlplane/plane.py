@@ -1,0 +1,308 @@
+"""Starts and stops the control plane: etcd, kube-apiserver, controller manager, scheduler and KWOK on loopback."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+from tests.controlplane import build
+from tests.controlplane.pki import Authority, KeyPair, service_account_keys
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from types import TracebackType
+
+HERE = Path(__file__).resolve().parent
+READY_WITHIN_SECONDS = 60
+KWOK_STAGES = (
+    "node/fast/node-initialize.yaml",
+    "node/heartbeat-with-lease/node-heartbeat-with-lease.yaml",
+    "pod/fast/pod-complete.yaml",
+    "pod/fast/pod-delete.yaml",
+)
+"""KWOK's own stages; `stages/` beside this file has ours, which replace its `pod-ready`."""
+
+_PR_SET_PDEATHSIG = 1
+
+
+class PlaneError(Exception):
+    """The control plane did not start; the message holds the end of the log that says why."""
+
+
+@dataclass
+class ControlPlane:
+    """One running control plane; a context manager that leaves nothing behind.
+
+    `with_nodes=False` starts etcd and the API server alone, for throughput figures.
+    """
+
+    with_nodes: bool = True
+    priority_and_fairness: bool = True
+    audit: bool = False
+    directory: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="vllm-operator-plane-")))
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, repr=False)
+
+    def __enter__(self) -> ControlPlane:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Path of the administrator's kubeconfig."""
+        return self.directory / "admin.kubeconfig"
+
+    @property
+    def kubectl(self) -> Path:
+        """A kubectl of the server's version."""
+        return build.binary_directory() / "kubectl"
+
+    @property
+    def audit_log(self) -> Path:
+        """Path of the API server's audit log (with `audit=True`), one JSON event a line."""
+        return self.directory / "audit.log"
+
+    def start(self) -> None:
+        """Start everything and return once it is ready.
+
+        Raises:
+            PlaneError: a component ended or did not become ready in time.
+        """
+        binaries = build.ensure_binaries()
+        self._prepare()
+        self._spawn("etcd", binaries, self._etcd_arguments())
+        self._spawn("kube-apiserver", binaries, self._apiserver_arguments())
+        self._wait("kube-apiserver", self.server + "/readyz")
+        if not self.with_nodes:
+            return
+        self._spawn("kube-controller-manager", binaries, self._controller_manager_arguments())
+        self._spawn("kube-scheduler", binaries, self._scheduler_arguments())
+        self._spawn("kwok", binaries, self._kwok_arguments())
+        self._wait("kube-controller-manager", self.server + "/api/v1/namespaces/default/serviceaccounts/default")
+        self._wait("kube-scheduler", f"https://127.0.0.1:{self.ports['scheduler']}/healthz", verify=False)
+
+    def stop(self) -> None:
+        """End every process and remove the directory; nothing in it is worth a graceful end."""
+        for process in reversed(self.processes.values()):
+            process.kill()
+        for process in self.processes.values():
+            process.wait()
+        self.processes.clear()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def kubeconfig_for(self, name: str, *, token: str) -> Path:
+        """Write a kubeconfig that authenticates with a bearer token, such as a ServiceAccount's."""
+        return self._write_kubeconfig(name, {"token": token})
+
+    def issue(self, name: str, *, hosts: Sequence[str]) -> KeyPair:
+        """Sign a serving certificate with the plane's own authority."""
+        return self.authority.issue(name, common_name=name, hosts=hosts)
+
+    def _prepare(self) -> None:
+        self.directory.mkdir(parents=True, exist_ok=True)
+        names = ("etcd", "etcd-peer", "apiserver", "controller-manager", "scheduler", "kwok")
+        self.ports: Mapping[str, int] = dict(zip(names, _free_ports(len(names)), strict=True))
+        self.server = f"https://127.0.0.1:{self.ports['apiserver']}"
+        self.authority = Authority(self.directory / "pki")
+        hosts = ("localhost", "127.0.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "10.0.0.1")
+        self.serving = self.authority.issue("apiserver", common_name="kube-apiserver", hosts=hosts)
+        self.admin = self.authority.issue("admin", common_name="kubernetes-admin", groups=["system:masters"])
+        self.service_account = service_account_keys(self.directory / "pki")
+        self._write_kubeconfig(
+            "admin", {"client-certificate": str(self.admin.certificate), "client-key": str(self.admin.key)}
+        )
+
+    def _write_kubeconfig(self, name: str, user: Mapping[str, str]) -> Path:
+        cluster = {"server": self.server, "certificate-authority": str(self.authority.certificate)}
+        document = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "current-context": name,
+            "clusters": [{"name": "plane", "cluster": cluster}],
+            "users": [{"name": name, "user": dict(user)}],
+            "contexts": [{"name": name, "context": {"cluster": "plane", "user": name}}],
+        }
+        path = self.directory / f"{name}.kubeconfig"
+        path.touch(mode=0o600)
+        path.write_text(yaml.safe_dump(document))
+        return path
+
+    def _etcd_arguments(self) -> list[str]:
+        client, peer = (f"http://127.0.0.1:{self.ports[name]}" for name in ("etcd", "etcd-peer"))
+        return [
+            "--name=node0",
+            f"--data-dir={self.directory / 'etcd'}",
+            f"--listen-client-urls={client}",
+            f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=node0={peer}",
+            "--unsafe-no-fsync",
+            "--log-level=warn",
+        ]
+
+    def _apiserver_arguments(self) -> list[str]:
+        arguments = [
+            f"--etcd-servers=http://127.0.0.1:{self.ports['etcd']}",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={self.ports['apiserver']}",
+            "--advertise-address=127.0.0.1",
+            "--endpoint-reconciler-type=none",
+            f"--cert-dir={self.directory / 'pki'}",
+            f"--tls-cert-file={self.serving.certificate}",
+            f"--tls-private-key-file={self.serving.key}",
+            f"--client-ca-file={self.authority.certificate}",
+            "--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+            f"--service-account-key-file={self.service_account.certificate}",
+            f"--service-account-signing-key-file={self.service_account.key}",
+            "--service-cluster-ip-range=10.0.0.0/16",
+            "--allow-privileged=true",
+            "--authorization-mode=Node,RBAC",
+            "--profiling=false",
+        ]
+        if not self.with_nodes:
+            # Without a controller manager no namespace gets its default ServiceAccount.
+            arguments.append("--disable-admission-plugins=ServiceAccount")
+        if not self.priority_and_fairness:
+            arguments += [
+                "--enable-priority-and-fairness=false",
+                "--max-requests-inflight=0",
+                "--max-mutating-requests-inflight=0",
+            ]
+        if self.audit:
+            policy = self.directory / "audit-policy.yaml"
+            policy.write_text(
+                "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n"
+            )
+            arguments += [f"--audit-policy-file={policy}", f"--audit-log-path={self.audit_log}"]
+        return arguments
+
+    def _controller_manager_arguments(self) -> list[str]:
+        return [
+            *self._client_arguments(),
+            f"--root-ca-file={self.authority.certificate}",
+            f"--service-account-private-key-file={self.service_account.key}",
+            "--use-service-account-credentials=false",
+            "--leader-elect=false",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={self.ports['controller-manager']}",
+            "--kube-api-qps=500",
+            "--kube-api-burst=1000",
+        ]
+
+    def _scheduler_arguments(self) -> list[str]:
+        return [
+            *self._client_arguments(),
+            "--leader-elect=false",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={self.ports['scheduler']}",
+        ]
+
+    def _client_arguments(self) -> list[str]:
+        flags = ("kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig")
+        return [f"--{flag}={self.kubeconfig}" for flag in flags]
+
+    def _kwok_arguments(self) -> list[str]:
+        folder = build.stage_directory()
+        stages = [*(folder / name for name in KWOK_STAGES), *sorted((HERE / "stages").glob("*.yaml"))]
+        return [
+            f"--kubeconfig={self.kubeconfig}",
+            "--manage-all-nodes=true",
+            "--node-ip=127.0.0.1",
+            "--cidr=10.128.0.0/14",
+            "--node-lease-duration-seconds=40",
+            f"--server-address=127.0.0.1:{self.ports['kwok']}",
+            *(f"--config={stage}" for stage in stages),
+        ]
+
+    def _spawn(self, name: str, binaries: Path, arguments: Sequence[str]) -> None:
+        with self._log(name).open("wb") as log:
+            self.processes[name] = subprocess.Popen(
+                [str(binaries / name), *arguments],
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # Its own session: Ctrl-C reaches us alone, and we end it in order.
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+
+    def _log(self, name: str) -> Path:
+        return self.directory / f"{name}.log"
+
+    def _wait(self, name: str, url: str, *, verify: bool = True) -> None:
+        context = ssl.create_default_context(cafile=str(self.authority.certificate))
+        context.load_cert_chain(self.admin.certificate, self.admin.key)
+        if not verify:
+            # The scheduler serves a certificate that it made itself.
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
+        deadline = time.monotonic() + READY_WITHIN_SECONDS
+        while True:
+            self._check_alive()
+            try:
+                with urllib.request.urlopen(url, context=context, timeout=2):
+                    return
+            except (OSError, urllib.error.URLError) as error:
+                if time.monotonic() > deadline:
+                    raise PlaneError(f"{name} is not ready after {READY_WITHIN_SECONDS} s: {error}") from error
+            time.sleep(0.05)
+
+    def _check_alive(self) -> None:
+        for name, process in self.processes.items():
+            if process.poll() is not None:
+                tail = self._log(name).read_text(errors="replace")[-2000:]
+                raise PlaneError(f"{name} ended with {process.returncode}:\n{tail}")
+
+
+def die_with_parent() -> None:
+    """Ask the kernel to end this process when its parent dies, so that a kill -9 leaves nothing behind."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for held in sockets:
+            held.bind(("127.0.0.1", 0))
+        return [held.getsockname()[1] for held in sockets]
+    finally:
+        for held in sockets:
+            held.close()
+
+
+def service_account_token(plane: ControlPlane, namespace: str, name: str) -> str:
+    """Return a token of a ServiceAccount, as the kubelet would project it."""
+    command = [str(plane.kubectl), f"--kubeconfig={plane.kubeconfig}", "create", "token", name]
+    done = subprocess.run(
+        [*command, f"--namespace={namespace}", "--duration=8h", "--output=json"],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"HOME": os.environ.get("HOME", "/")},
+    )
+    token: str = json.loads(done.stdout)["status"]["token"]
+    return token
