@@ -6,6 +6,13 @@
 
 from __future__ import annotations
 
-from vllm_operator.models.weights.totals import WeightBytes, Weighing, weigh
+from vllm_operator.models.weights.totals import (
+    WeightBytes,
+    Weighing,
+    parameters,
+    weigh,
+    weights_by_stage,
+    weights_per_gpu,
+)
 
-__all__ = ["Weighing", "WeightBytes", "weigh"]
+__all__ = ["WeightBytes", "Weighing", "parameters", "weigh", "weights_by_stage", "weights_per_gpu"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import isfinite
 from typing import Any
 
 Config = Mapping[str, Any]
@@ -24,7 +25,9 @@ def integer(config: Config, *names: str, default: int = 0) -> int:
 def number(config: Config, name: str, *, default: float) -> float:
     """A field that holds a number."""
     value = config.get(name)
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else default
+    if isinstance(value, float):
+        return value if isfinite(value) else default
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST else default
 
 
 def flag(config: Config, *names: str, default: bool = False) -> bool:

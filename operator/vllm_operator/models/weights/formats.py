@@ -149,6 +149,22 @@ def _expert_matrix(fmt: WeightFormat, *, inputs: int, outputs: tuple[int, ...], 
     return total
 
 
+_COARSE_BYTES = (
+    # 4 bit and one 16-bit scale with zero point for 128 weights, 8-bit scales for 16 or 32.
+    (("awq", "gptq", "w4a16", "auto-round", "bitsandbytes", "int4"), 0.5 + 4 / 128),
+    (("fp4", "mxfp4"), 0.5 + 1 / 16),
+    (("fp8", "int8", "w8a8", "compressed-tensors", "modelopt"), 1.0),
+)
+
+
+def bytes_per_weight(quantization: str | None, element_bytes: int) -> float:
+    """Bytes of one weight where only the method's name is known."""
+    for names, size in _COARSE_BYTES:
+        if quantization is not None and any(name in quantization for name in names):
+            return size
+    return float(element_bytes)
+
+
 def _ceil(value: int, divisor: int) -> int:
     return -(-value // divisor)
 

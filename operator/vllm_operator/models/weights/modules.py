@@ -125,6 +125,10 @@ class Blueprint:
     """Held by every stage."""
     tied: bool = False
     """The output head is the token embedding: the last stage of several holds its own copy."""
-    max_positions: int = 0
-    rotary_dim: int = 0
+    rotary_tables: tuple[tuple[int, int], ...] = ()
+    """Positions and elements of each table of cosines and sines, kept beside the parameters."""
     exact: bool = True
+
+    def buffer_bytes(self, element_bytes: int) -> int:
+        """Bytes of the buffers that every stage keeps beside its parameters."""
+        return sum(positions * elements for positions, elements in self.rotary_tables) * element_bytes

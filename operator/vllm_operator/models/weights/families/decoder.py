@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vllm_operator.models.weights.families.experts import expert_layers, moe_modules
+from vllm_operator.models.weights.families.rotary import rotary_tables
 from vllm_operator.models.weights.families.traits import Bias, QkNorm, Traits
 from vllm_operator.models.weights.fields import flag, integer
 from vllm_operator.models.weights.modules import (
@@ -58,8 +59,7 @@ def assemble(config: Config, traits: Traits, layers: tuple[Layer, ...], *, exact
         layers=layers,
         last=tuple(last),
         tied=tied,
-        max_positions=integer(config, "max_position_embeddings"),
-        rotary_dim=int(head_dim(config)),
+        rotary_tables=rotary_tables(config, head_dim=head_dim(config)),
         exact=exact,
     )
 
