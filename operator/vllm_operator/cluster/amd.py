@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from vllm_operator.cluster import labels as label
 from vllm_operator.cluster.clouds import cloud_gpus
-from vllm_operator.cluster.devices import GIB, MIB
+from vllm_operator.cluster.devices import AMD_DEVICE_IDS, GIB, MIB
 from vllm_operator.cluster.memory import MemoryFigure, from_product
 from vllm_operator.cluster.products import MEMORY_TOLERANCE, ProductMatch, find_product
 from vllm_operator.cluster.records import Basis, GpuClass, NodeGpus
@@ -35,7 +35,7 @@ def amd_gpus(node: NodeContext, offered: Offered) -> NodeGpus:
     """Return one AMD resource of a node with what is known of the devices behind it."""
     cloud = cloud_gpus(node.labels)
     product = _labelled(node.labels, label.AMD_PRODUCT) or cloud.product
-    match = find_product(product) if product else cloud.match
+    match = find_product(product or AMD_DEVICE_IDS.get(_labelled(node.labels, label.AMD_DEVICE_ID) or ""))
     match = match if match.known else cloud.match
     found = _PARTITION_RESOURCE.fullmatch(offered.resource)
     partition = found["partition"] if found else _labelled(node.labels, label.AMD_PARTITION)

@@ -141,6 +141,7 @@ _BLACKWELL = (
         gbs=1597,
         tflops=503.8,
     ),
+    _nvidia("GB10", 124549, "12.1", names="GB10|DGX SPARK", gbs=273),
     _nvidia("RTX PRO 4500 Blackwell", 32623, "12.0", names="RTX PRO 4500", gbs=896),
     _nvidia("GeForce RTX 5090", 32607, "12.0", names="RTX 5090", gbs=1792, tflops=209.5),
     _nvidia("GeForce RTX 5080", 16303, "12.0", names="RTX 5080", gbs=960),
@@ -323,6 +324,22 @@ DEVICES: Final[tuple[DeviceFacts, ...]] = (
     *_CLOUD_CHIPS,
 )
 """All products known, newest first within a maker."""
+
+AMD_DEVICE_IDS: Final = {
+    # The PCI ID repository's names for vendor 1002.
+    "738c": "MI100",
+    "7408": "MI250X",
+    "740c": "MI250X",
+    "740f": "MI210",
+    "74a0": "MI300A",
+    "74a1": "MI300X",
+    "74a2": "MI308X",
+    "74a5": "MI325X",
+    "74b5": "MI300X",
+    "75a0": "MI350X",
+    "75a3": "MI355X",
+}
+"""PCI device numbers, for nodes whose labeller writes the number and not the name."""
 
 MIG_SLICES_MIB: Final = {
     # nvidia-smi mig -lgip prints GiB; where two cards share a profile's name, the smaller figure stands.

@@ -1,8 +1,8 @@
 """Devices that HAMi registers on a node.
 
 HAMi's device plugin offers each card several times and writes what it knows of them into the node's annotation
-`hami.io/node-nvidia-register`: `UUID,splits,MiB,cores,type,numa,healthy:` for each card, or the same as JSON
-(Project-HAMi/HAMi `docs/develop/protocol.md`).
+`hami.io/node-nvidia-register`: `UUID,splits,MiB,cores,type,numa,healthy:` for each card, or the same as JSON, where a
+field that is zero or false is left out (Project-HAMi/HAMi `docs/develop/protocol.md`).
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ def _text_rows(register: str) -> list[tuple[object, object, object, object]]:
     for line in register.split(":"):
         fields = line.split(",")
         if len(fields) >= 5:
-            rows.append((fields[4], fields[1], fields[2], fields[-1].strip().lower() != "false"))
+            healthy = fields[6].strip().lower() != "false" if len(fields) > 6 else True
+            rows.append((fields[4], fields[1], fields[2], healthy))
     return rows
 
 
@@ -54,7 +55,7 @@ def _json_rows(register: str) -> list[tuple[object, object, object, object]]:
     except (ValueError, RecursionError):
         return []
     return [
-        (row.get("type"), row.get("count"), row.get("devmem"), row.get("health", True))
+        (row.get("type"), row.get("count"), row.get("devmem"), row.get("health") is True)
         for row in reading.items_at({"cards": parsed}, "cards")
     ]
 

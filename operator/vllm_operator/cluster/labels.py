@@ -32,6 +32,7 @@ MEMORY_IN_USE: Final = "vllm-operator.io/gpu.memory-in-use"
 
 AMD_VRAM: Final = "amd.com/gpu.vram"
 AMD_PRODUCT: Final = "amd.com/gpu.product-name"
+AMD_DEVICE_ID: Final = "amd.com/gpu.device-id"
 AMD_PARTITION: Final = "amd.com/gpu.compute-memory-partition"
 
 INTEL_PRODUCT: Final = "gpu.intel.com/product"
@@ -175,6 +176,12 @@ MEANINGS: Final[tuple[LabelMeaning, ...]] = (
         writer="AMD node labeller",
         holds="product with underscores",
         use="product",
+    ),
+    LabelMeaning(
+        name=f"{AMD_DEVICE_ID}, beta.{AMD_DEVICE_ID}",
+        writer="AMD node labeller",
+        holds="PCI device number",
+        use="product's facts where the name is not labelled",
     ),
     LabelMeaning(
         name=AMD_PARTITION,

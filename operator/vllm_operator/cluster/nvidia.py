@@ -42,6 +42,13 @@ class _Shared:
     clients: int | None = 1
 
 
+_SHARING_PLUGINS: Final = {
+    "k8s.amazonaws.com/vgpu": _Shared(sharing=Sharing.MPS, clients=None),
+    "volcano.sh/vgpu-number": _Shared(sharing=Sharing.TIME_SLICED, clients=None),
+}
+"""Resources of plugins that only ever hand out shares."""
+
+
 def nvidia_gpus(node: NodeContext, offered: Offered) -> NodeGpus:
     """Return one NVIDIA resource of a node with what is known of the devices behind it."""
     profile = mig.profile_of_resource(offered.resource)
@@ -197,9 +204,7 @@ def _sharing(
     says_shared = bool(product and product.upper().endswith("-SHARED")) or offered.resource.endswith(".shared")
     if (clients is not None and clients > 1) or says_shared:
         return _Shared(sharing=Sharing.TIME_SLICED, clients=clients if clients and clients > 1 else None)
-    if offered.resource == "k8s.amazonaws.com/vgpu":
-        return _Shared(sharing=Sharing.MPS, clients=None)
-    return _Shared()
+    return _SHARING_PLUGINS.get(offered.resource, _Shared())
 
 
 def _share_of(memory: MemoryFigure, shared: _Shared) -> tuple[MemoryFigure, tuple[str, ...]]:
@@ -252,7 +257,7 @@ def _node_gpus(
     if state is not None and state != "success":
         healthy = False
         warnings += (f"label {label.MIG_STATE}={state!r}: the MIG layout is being changed",)
-    if memory.memory_bytes is None and healthy:
+    if memory.memory_bytes is None and healthy and not any("unknown" in warning for warning in warnings):
         warnings += (f"the memory of {offered.resource} is unknown: no label, product or instance type gives it",)
     narrowed = match.closest(memory.memory_bytes) if memory.memory_bytes is not None and profile is None else match
     known = narrowed if narrowed.known else match

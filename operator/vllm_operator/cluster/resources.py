@@ -17,6 +17,7 @@ VENDOR_OF_RESOURCE: Final[tuple[tuple[str, str], ...]] = (
     (r"nvidia\.com/gpu(?:[.-][a-z0-9.-]+)?", "nvidia"),
     (r"nvidia\.com/mig-[0-9]+g\.[0-9]+gb(?:[.+-][a-z0-9.+-]+)?", "nvidia"),
     (r"k8s\.amazonaws\.com/vgpu", "nvidia"),
+    (r"volcano\.sh/vgpu-number", "nvidia"),
     (r"amd\.com/gpu", "amd"),
     (r"amd\.com/[sdqc]px_nps[0-9]+", "amd"),
     # Not gpu.intel.com/monitoring, i915_monitoring, xe_monitoring, millicores, memory.max or tiles.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
+from itertools import chain
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from vllm_operator.cluster.declared import declared_offers
@@ -35,9 +37,9 @@ class ClusterState:
         self._slices: dict[str, SliceRecord] = {}
         self._requests: dict[str, Counter[str]] = {}
         self._taken: Counter[DeviceKey] = Counter()
-        self._slices_of_node: dict[str, dict[str, SliceRecord]] = {}
-        self._owned_pods: dict[str, dict[str, PodRecord]] = {}
-        self._owned_claims: dict[str, dict[str, ClaimRecord]] = {}
+        self._slices_of_node: dict[str, tuple[SliceRecord, ...]] = {}
+        self._owned_pods: dict[str, tuple[PodRecord, ...]] = {}
+        self._owned_claims: dict[str, tuple[ClaimRecord, ...]] = {}
         self._relevant: dict[str, NodeRecord] = {}
         self._offers: dict[str, tuple[GpuOffer, ...]] = {}
         self._holdings: dict[str, Holding] = {}
@@ -118,7 +120,7 @@ class ClusterState:
         if known is not None:
             self._drop_slice(known)
         self._slices[record.name] = record
-        self._slices_of_node.setdefault(record.node_name, {})[record.name] = record
+        self._slices_of_node[record.node_name] = (*self._slices_of_node.get(record.node_name, ()), record)
         return self._recounted({record.node_name, known.node_name if known else None})
 
     def remove_slice(self, name: str) -> bool:
@@ -149,7 +151,7 @@ class ClusterState:
         self._claims[claim.uid] = claim
         self._taken.update(claim.devices)
         if claim.owner is not None:
-            self._owned_claims.setdefault(claim.owner, {})[claim.uid] = claim
+            self._owned_claims[claim.owner] = (*self._owned_claims.get(claim.owner, ()), claim)
         return self._recounted(self._nodes_of(claim) | (self._nodes_of(known) if known else set()), known, claim)
 
     def remove_claim(self, uid: str) -> bool:
@@ -181,15 +183,15 @@ class ClusterState:
     def snapshot(self) -> Inventory:
         """Return the inventory at this moment; the same object until something changes."""
         if self._snapshot is None:
-            existing = [offer for name in self._order for offer in self._offers[name]]
+            existing = tuple(chain.from_iterable(map(self._offers.__getitem__, self._order)))
             declared = declared_offers(self._declarations, existing) if self._declarations else ()
             self._snapshot = Inventory(
                 version=self._version,
-                offers=(*existing, *declared),
+                offers=existing + declared,
                 nodes=self._relevant.copy(),
                 holdings=self._holdings.copy(),
-                owned_pods={owner: tuple(pods.values()) for owner, pods in self._owned_pods.items()},
-                owned_claims={owner: tuple(claims.values()) for owner, claims in self._owned_claims.items()},
+                owned_pods=self._owned_pods.copy(),
+                owned_claims=self._owned_claims.copy(),
             )
         return self._snapshot
 
@@ -200,7 +202,7 @@ class ClusterState:
             held.update(pod.requests)
             held[PODS] += 1
         if pod.owner is not None:
-            self._owned_pods.setdefault(pod.owner, {})[pod.uid] = pod
+            self._owned_pods[pod.owner] = (*self._owned_pods.get(pod.owner, ()), pod)
 
     def _release_pod(self, pod: PodRecord) -> None:
         del self._pods[pod.uid]
@@ -211,7 +213,7 @@ class ClusterState:
             if not held[PODS]:
                 del self._requests[pod.node_name]
         if pod.owner is not None:
-            _discard(self._owned_pods, pod.owner, pod.uid)
+            _discard(self._owned_pods, pod.owner, pod)
 
     def _release_claim(self, claim: ClaimRecord) -> None:
         del self._claims[claim.uid]
@@ -220,11 +222,11 @@ class ClusterState:
             if not self._taken[device]:
                 del self._taken[device]
         if claim.owner is not None:
-            _discard(self._owned_claims, claim.owner, claim.uid)
+            _discard(self._owned_claims, claim.owner, claim)
 
     def _drop_slice(self, record: SliceRecord) -> None:
         del self._slices[record.name]
-        _discard(self._slices_of_node, record.node_name, record.name)
+        _discard(self._slices_of_node, record.node_name, record)
 
     def _nodes_of(self, claim: ClaimRecord) -> set[str | None]:
         pools = {(driver, pool) for driver, pool, _ in claim.devices}
@@ -247,9 +249,9 @@ class ClusterState:
         changed = (
             offers != self._offers.get(name, ())
             or (node.warnings if node else ()) != (known.warnings if known else ())
-            or holding.slices != self._holdings.get(name, EMPTY).slices
+            or (node is not None and holding != self._holdings.get(name, EMPTY) and self._matters(node, holding))
         )
-        if node is not None and (offers or holding.slices or node.warnings):
+        if node is not None and (self._matters(node, holding) or node.warnings):
             if name not in self._relevant:
                 insort(self._order, name)
             self._relevant[name] = node
@@ -260,8 +262,13 @@ class ClusterState:
             del self._order[bisect_left(self._order, name)]
         return changed
 
+    @staticmethod
+    def _matters(node: NodeRecord, holding: Holding) -> bool:
+        """Whether a plan could read what is held on a node: it has accelerators, or devices that are still coming."""
+        return bool(node.gpus or holding.slices)
+
     def _holding(self, name: str) -> Holding:
-        slices = tuple(record for _, record in sorted(self._slices_of_node.get(name, {}).items()))
+        slices = tuple(sorted(self._slices_of_node.get(name, ()), key=attrgetter("name")))
         pools = {(record.driver, record.pool) for record in slices}
         taken = {key: number for key, number in self._taken.items() if key[:2] in pools} if pools else {}
         requests = self._requests.get(name, _NOTHING)
@@ -273,7 +280,9 @@ class ClusterState:
         return True
 
 
-def _discard(groups: dict[str, dict[str, Record]], group: str, key: str) -> None:
-    del groups[group][key]
-    if not groups[group]:
+def _discard(groups: dict[str, tuple[Record, ...]], group: str, gone: Record) -> None:
+    left = tuple(record for record in groups[group] if record is not gone)
+    if left:
+        groups[group] = left
+    else:
         del groups[group]
