@@ -51,6 +51,10 @@ _FIELDS_BY_FLAG = {
 
 _LAST_V0_RELEASE = "0.7.3"
 
+_POOLING_NAME = re.compile(r"embedding|reranker|reward", re.IGNORECASE)
+"""Names of models that are served for vectors or scores although their config is that of a generating model: vLLM sees
+it from the repository's `modules.json`, which a config alone does not show."""
+
 
 class RowError(ValueError):
     """A row that cannot be answered; the message says what is missing."""
@@ -117,6 +121,8 @@ def engine_settings(row: RunRow) -> EngineSettings:
             stated[name] = value
     block_size = flags.pop("block_size", None)
     context_parallel = flags.pop("decode_context_parallel_size", None)
+    if row.model and "runner" not in flags and _POOLING_NAME.search(row.model):
+        flags["runner"] = "pooling"
     return EngineSettings(
         version=_version(row),
         tensor_parallel_size=stated["tp"] or 1,
@@ -130,7 +136,7 @@ def engine_settings(row: RunRow) -> EngineSettings:
         gpu_memory_utilization=stated["gpu_memory_utilization"],
         dtype=stated["dtype"] or "auto",
         kv_cache_dtype=stated["kv_cache_dtype"] or "auto",
-        quantization=_quantization(stated["quantization"], row.checkpoint_quantization),
+        quantization=stated["quantization"] or _checkpoint_method(row.checkpoint_quantization),
         block_size=block_size,
         enforce_eager=bool(stated["enforce_eager"]),
         speculative=_speculative(stated["speculative"]),
@@ -176,13 +182,13 @@ def _version(row: RunRow) -> str:
     return text if row.vllm_version else ""
 
 
-def _quantization(stated: str | None, checkpoint: str | None) -> str | None:
-    """Quantization at load time: the flag, or a note that a plain checkpoint is quantized online."""
-    if stated:
-        return stated
-    if checkpoint and "online" in checkpoint:
-        return checkpoint.split()[0]
-    return None
+_CHECKPOINT_METHODS = {"fp8": "fp8", "bitsandbytes": "bitsandbytes", "bnb": "bitsandbytes"}
+
+
+def _checkpoint_method(note: str | None) -> str | None:
+    """The method that a note on the checkpoint names (`fp8 (online)`): it counts where the config names none."""
+    words = (note or "").split()
+    return _CHECKPOINT_METHODS.get(words[0]) if words else None
 
 
 def _speculative(stated: Mapping[str, Any] | str | None) -> Mapping[str, object] | None:

@@ -14,6 +14,7 @@ from vllm_operator.models.versions import (
     default_batch,
     default_gpu_memory_utilization,
     parse_version,
+    prefill_in_one_piece_tokens,
     schedules_asynchronously,
 )
 
@@ -60,7 +61,8 @@ def resolve_settings(facts: ModelFacts, settings: EngineSettings, device: Device
     flags = settings.flags
     length = settings.max_model_len or facts.max_model_len
     defaults = default_batch(version, device_bytes=device.memory_bytes, product=device.product)
-    tokens = settings.max_num_batched_tokens or defaults.max_num_batched_tokens
+    whole_prompt = prefill_in_one_piece_tokens(version, max_model_len=length)
+    tokens = settings.max_num_batched_tokens or whole_prompt or defaults.max_num_batched_tokens
     sequences = settings.max_num_seqs or defaults.max_num_seqs
     if settings.max_num_batched_tokens is None:
         tokens = min(tokens, sequences * length)

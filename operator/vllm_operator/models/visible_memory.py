@@ -69,8 +69,14 @@ class VisibleMemory:
 
 @functools.lru_cache(maxsize=512)
 def visible_memory(product: str | None) -> VisibleMemory | None:
-    """Memory of a card by its product name, or None when the name says nothing of its size."""
+    """Memory of a card by its product name, or None when the name says nothing of its size.
+
+    Of several cards in one name (`A + B`) the smallest counts: the group's worst rank decides.
+    """
     name = (product or "").lower()
+    if " + " in name:
+        cards = [card for part in name.split(" + ") if (card := visible_memory(part)) is not None]
+        return min(cards, key=lambda card: card.bytes, default=None)
     for pattern, gib in _MEASURED:
         if re.search(pattern, name):
             return VisibleMemory(bytes=int(gib * GIB), measured=True)

@@ -18,7 +18,8 @@ from vllm_operator.models.memory.terms import (
     lora_bytes,
     non_torch_bytes,
 )
-from vllm_operator.models.memory.widths import batch_of, widths_of
+from vllm_operator.models.memory.widths import batch_of, pools, widths_of
+from vllm_operator.models.parse import language_config
 from vllm_operator.models.validity import parallelism_problems
 from vllm_operator.models.versions import GIB, NEWEST_KNOWN
 from vllm_operator.models.visible_memory import visible_memory
@@ -89,9 +90,10 @@ def predict_memory(
     constants = table.constants_for(resolved.version)
     weights = weights or weights_per_gpu(facts, resolved, device)
     layout = layout or kv_layout(facts, resolved)
-    terms = _terms(widths_of(facts, resolved), batch_of(facts, resolved), resolved, device, constants)
+    widths = widths_of(facts, resolved)
+    terms = _terms(widths, batch_of(facts, resolved), resolved, device, constants)
     requested = math.ceil(device.memory_bytes * resolved.gpu_memory_utilization)
-    loaded = _resident_weights(weights, resolved)
+    loaded = _resident_weights(facts, weights, resolved, widths)
     fixed = _stated_cache_bytes(resolved)
     left = requested - loaded - terms.activation - terms.non_torch - terms.graphs_charged - terms.lora
     available = left if fixed is None else fixed
@@ -182,10 +184,20 @@ def has_unified_memory(product: str | None) -> bool:
     return any(part in name for part in _UNIFIED_NAMES)
 
 
-def _resident_weights(weights: WeightBytes, resolved: ResolvedSettings) -> int:
-    """Weights on the GPU: what `--cpu-offload-gb` moves to the host does not count."""
-    offloaded = _number(resolved.flags.get("cpu_offload_gb"))
-    return max(0, weights.loaded_bytes - int(offloaded * GIB))
+def _resident_weights(facts: ModelFacts, weights: WeightBytes, resolved: ResolvedSettings, widths: Widths) -> int:
+    """Weights on the GPU: without the head that a pooling model drops, and what `--cpu-offload-gb` moves to the host.
+
+    Only layers are offloaded; embedding and head stay (vllm/model_executor/models/utils.py `maybe_offload_to_cpu`).
+    """
+    head = widths.vocabulary * widths.hidden * widths.element_bytes // resolved.tensor_parallel_size
+    has_head = language_config(facts.config).get("tie_word_embeddings") is False
+    loaded = weights.loaded_bytes
+    if has_head and pools(resolved):
+        loaded -= head
+    offloaded = int(_number(resolved.flags.get("cpu_offload_gb")) * GIB)
+    if not offloaded:
+        return loaded
+    return max(min(loaded, head * (2 if has_head else 1)), loaded - offloaded)
 
 
 def _stated_cache_bytes(resolved: ResolvedSettings) -> int | None:

@@ -51,8 +51,13 @@ def batch_of(facts: ModelFacts, resolved: ResolvedSettings) -> Batch:
         tokens=resolved.max_num_batched_tokens,
         sequences=resolved.max_num_seqs,
         pipelined=resolved.pipeline_parallel_size > 1,
-        samples=facts.generates,
+        samples=facts.generates and not pools(resolved),
     )
+
+
+def pools(resolved: ResolvedSettings) -> bool:
+    """Whether the model runs as an embedding or scoring model: no logits, no output head."""
+    return resolved.flags.get("runner") == "pooling"
 
 
 def _intermediates(config: Config, experts: int) -> tuple[int, int]:
