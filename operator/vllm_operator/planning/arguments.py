@@ -59,6 +59,7 @@ def command_line(
     family: Family | None,
     candidate: Candidate | None,
     *,
+    revision: str | None,
     image_is_ours: bool,
 ) -> tuple[tuple[str, ...], tuple[Reason, ...]]:
     """Everything after `vllm serve` and why.
@@ -66,7 +67,7 @@ def command_line(
     Without facts or a judged candidate only what the user fixed is set, and vLLM chooses the longest context itself.
     """
     address = parse_address(request.model_uri)
-    flags = [*_identity(request, facts)]
+    flags = [*_identity(request, revision)]
     if candidate is not None and candidate.need is not None and facts is not None:
         flags += [*_shape(request, facts, candidate), *_batch(request, facts, candidate)]
     else:
@@ -91,10 +92,9 @@ def pinned_revision(request: Request, facts: ModelFacts | None) -> str | None:
     return resolved or request.revision
 
 
-def _identity(request: Request, facts: ModelFacts | None) -> Iterator[Flag]:
+def _identity(request: Request, revision: str | None) -> Iterator[Flag]:
     if request.served_name is not None:
         yield _flag("served-model-name", request.served_name, "spec.model.servedName")
-    revision = pinned_revision(request, facts)
     if revision is not None:
         yield _flag("revision", revision, "every replica serves the commit that was planned")
     load_format = parse_address(request.model_uri).load_format
@@ -137,7 +137,7 @@ def _why_tensor(request: Request, candidate: Candidate) -> str:
 
 
 def _batch(request: Request, facts: ModelFacts, candidate: Candidate) -> Iterator[Flag]:
-    assert candidate.batching is not None and candidate.forecast is not None
+    assert candidate.batching is not None
     yield _flag("max-model-len", candidate.context_length, _why_context(request, facts, candidate))
     yield _flag("max-num-seqs", candidate.batching.max_num_seqs, _why_sequences(request, candidate))
     yield _flag("max-num-batched-tokens", candidate.batching.max_num_batched_tokens, _why_tokens(request, candidate))

@@ -80,15 +80,13 @@ class GpuFilter:
     allow_shared: bool = False
 
     def excludes_class(self, gpu_class: GpuClass) -> Exclusion | None:
-        """Why no node's offer of this class can be used, or None. A product or memory that is unknown is not refused."""
+        """Why no node's offer of this class can be used, or None. What is unknown is not refused."""
         if self.products and gpu_class.product is not None:
             product = gpu_class.product.lower()
             if not any(fnmatchcase(product, pattern.lower()) for pattern in self.products):
                 return Exclusion.PRODUCT
-        if (
-            self.min_memory_bytes is not None
-            and (gpu_class.memory_bytes or self.min_memory_bytes) < self.min_memory_bytes
-        ):
+        least_bytes = self.min_memory_bytes
+        if least_bytes is not None and (gpu_class.memory_bytes or least_bytes) < least_bytes:
             return Exclusion.MEMORY
         if gpu_class.sharing in SHARED and not self.allow_shared:
             return Exclusion.SHARING

@@ -39,7 +39,7 @@ def plan(
     *,
     defaults: OperatorDefaults = _DEFAULTS,
 ) -> Plan:
-    """Judge a deployment and plan it. `facts` is None while the model is unknown; `inventory` has its own pods credited.
+    """Judge a deployment and plan it. `facts` is None while the model is unknown; `inventory` credits its own pods.
 
     The plan is renderable whenever there is a class to run on, whatever the verdict: the admission mode decides
     whether it is rendered.
@@ -48,10 +48,13 @@ def plan(
     decision = decide(request, facts, inventory)
     suggestions = suggest(decision, inventory)
     best = decision.best
+    revision = pinned_revision(request, facts)
     image = request.image or defaults.image_for(
         request.engine_version, best.capacity.gpu_class.vendor if best is not None else "nvidia"
     )
-    arguments, reasons = command_line(request, facts, decision.family, best, image_is_ours=request.image is None)
+    arguments, reasons = command_line(
+        request, decision.facts, decision.family, best, revision=revision, image_is_ours=request.image is None
+    )
     unhashed = Plan(
         verdict=decision.verdict,
         oom_risk=best.risk if best is not None else None,
@@ -75,7 +78,7 @@ def plan(
         image=image,
         engine_version=request.engine_version,
         model=parse_address(request.model_uri).argument,
-        revision=pinned_revision(request, facts),
+        revision=revision,
         args=arguments if best is not None else (),
         checkpoint_bytes=_checkpoint_bytes(facts),
         suggestions=suggestions,

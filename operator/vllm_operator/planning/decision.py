@@ -55,8 +55,8 @@ def decide(request: Request, facts: ModelFacts | None, inventory: Inventory) -> 
     )
     if not capacity.classes:
         return replace(blank, obstacle=("spec.gpu", _why_no_class(request, capacity)))
-    if facts is None:
-        return _without_facts(blank)
+    if facts is None or not facts.architecture:
+        return _without_facts(replace(blank, facts=None), _parameters_billions(request, facts))
     own_limit = facts.max_model_len
     if request.context_length is not None and request.context_length > own_limit:
         text = f"{request.context_length:,} tokens are asked for, the model ends at {own_limit:,} and vLLM refuses more"
@@ -78,7 +78,7 @@ def _candidates(question: Question, capacity: Capacity) -> tuple[Candidate, ...]
 
 
 def _family(request: Request, facts: ModelFacts | None) -> Family | None:
-    if facts is None:
+    if facts is None or not facts.model_type:
         return None
     return family_of((facts.model_type,), parse_address(request.model_uri).name)
 
@@ -95,7 +95,13 @@ def _obstacle(candidates: tuple[Candidate, ...]) -> tuple[str, str] | None:
     return None
 
 
-def _without_facts(blank: Decision) -> Decision:
+def _parameters_billions(request: Request, facts: ModelFacts | None) -> float | None:
+    if facts is not None and facts.parameters is not None:
+        return facts.parameters / 1e9
+    return request.parameters_billions
+
+
+def _without_facts(blank: Decision, parameters_billions: float | None) -> Decision:
     """Judge by the parameter count alone: it can refuse what is certainly too big, never promise that it fits."""
     request = blank.request
     candidates = sorted(
@@ -103,10 +109,10 @@ def _without_facts(blank: Decision) -> Decision:
         key=lambda candidate: -(candidate.capacity.gpu_class.memory_bytes or 0),
     )
     blank = replace(blank, candidates=tuple(candidates), verdict=Verdict.UNKNOWN)
-    if request.parameters_billions is None:
+    if parameters_billions is None:
         return blank
     try:
-        weights_bytes = compute_weights_memory(request.parameters_billions, request.dtype, request.quantization)
+        weights_bytes = compute_weights_memory(parameters_billions, request.dtype, request.quantization)
     except ValueError:
         return blank
     budgets = [_budget_bytes(request, capacity) for capacity in blank.capacity.classes]
@@ -115,9 +121,11 @@ def _without_facts(blank: Decision) -> Decision:
     largest = max(budget for budget in budgets if budget is not None)
     if weights_bytes <= largest:
         sized = [_sized(request, candidate, weights_bytes) for candidate in candidates]
-        return replace(blank, candidates=tuple(candidate for candidate in sized if candidate is not None))
+        return replace(
+            blank, candidates=tuple(candidate for candidate in sized if candidate is not None) or blank.candidates
+        )
     text = (
-        f"the weights alone take {weights_bytes / GIB:.1f} GiB ({request.parameters_billions:g} billion parameters), "
+        f"the weights alone take {weights_bytes / GIB:.1f} GiB ({parameters_billions:g} billion parameters), "
         f"the largest node offers {largest / GIB:.1f} GiB"
     )
     return replace(blank, verdict=Verdict.DOES_NOT_FIT, obstacle=("spec.model.parametersBillions", text))
@@ -146,7 +154,7 @@ def _unjudged(request: Request, capacity: ClassCapacity, tensor: int | None = No
 
 
 def _sized(request: Request, candidate: Candidate, weights_bytes: int) -> Candidate | None:
-    """Give a candidate the fewest GPUs that hold the weights with as much again for everything else; None if too few."""
+    """Give a candidate the fewest GPUs that hold the weights and leave room for the rest; None if it has too few."""
     memory_bytes = candidate.capacity.gpu_class.memory_bytes
     most = candidate.capacity.most_gpus_on_a_node if candidate.capacity.gpu_class.joins_devices else 1
     tensor = 1

@@ -17,7 +17,7 @@ class OperatorDefaults:
     engine_version: str = DEFAULT_ENGINE_VERSION
     image_repository: str = DEFAULT_IMAGE_REPOSITORY
     image: str | None = None
-    """A whole image reference for every deployment that does not name one; None: the repository at the version's tag."""
+    """A whole image reference for every deployment that does not name one; None: the repository at its tag."""
 
     def image_for(self, version: str, vendor: str) -> str:
         """The image of a vLLM release for a GPU maker; the project's tags are `v` and the version."""

@@ -114,7 +114,7 @@ def _load(version: str) -> Mapping[str, Mapping[str, Any]]:
 
 
 def release_of(version: str) -> tuple[int, ...]:
-    """The numbers of a version string, so that versions compare: "0.33.0" and "v0.33.1.dev7" are (0, 33, 0) and (0, 33, 1)."""
+    """The numbers of a version string, so that versions compare: "v0.33.1.dev7" is (0, 33, 1)."""
     numbers = []
     for part in version.removeprefix("v").split(".")[:3]:
         digits = part[: len(part) - len(part.lstrip("0123456789"))]

@@ -104,8 +104,8 @@ class AttentionFacts(Protocol):
 def compute_weights_memory(params_b: float, dtype: str = "auto", quantization: str | None = None) -> int:
     """Bytes of a model's weights when only its parameter count (in billions) is known.
 
-    The last resort: exact bytes from safetensors headers win. `quantization` wins over `dtype`. For example 8.03 billion
-    parameters in bf16 are 16.06e9 bytes = 14.96 GiB, and 70 billion with AWQ are 38.5e9 bytes = 35.86 GiB.
+    The last resort: exact bytes from safetensors headers win. `quantization` wins over `dtype`. For example 8.03
+    billion parameters in bf16 are 16.06e9 bytes = 14.96 GiB, and 70 billion with AWQ are 38.5e9 bytes = 35.86 GiB.
 
     Raises:
         ValueError: a negative count, or a dtype or quantization that has no figure here.
@@ -124,7 +124,7 @@ def _bytes_per_parameter(name: str) -> float:
 
 
 def kv_bytes_per_element(kv_dtype: str, dtype: str) -> float:
-    """Bytes of one KV-cache element; `auto` follows the model's dtype, as vLLM does without KV scales in the checkpoint.
+    """Bytes of one KV-cache element; `auto` follows the model's dtype, as vLLM does without KV scales in it.
 
     Raises:
         ValueError: a KV dtype that has no figure here.
@@ -161,8 +161,8 @@ def compute_kv_cache_memory(
     """
     if min(context_len, concurrency) < 0 or fragmentation_factor < 0:
         raise ValueError(
-            f"context_len ({context_len}), concurrency ({concurrency}) and fragmentation_factor ({fragmentation_factor})"
-            " must not be negative"
+            f"context_len ({context_len}), concurrency ({concurrency}) and fragmentation_factor "
+            f"({fragmentation_factor}) must not be negative"
         )
     if layout is not None:
         return round(layout.bytes_one_sequence(context_len) * concurrency * fragmentation_factor)
@@ -337,7 +337,7 @@ LONGEST_SEARCHED_CONTEXT = 1 << 24
 
 
 def longest_context(layout: KvLayout, per_sequence_bytes: int, max_model_len: int | None = None) -> int:
-    """The longest sequence whose KV cache is at most `per_sequence_bytes`, by bisection; bytes never fall with length."""
+    """The longest sequence whose KV cache is at most `per_sequence_bytes`; bytes never fall with length."""
     low, high = 0, max_model_len or LONGEST_SEARCHED_CONTEXT
     while low < high:
         middle = (low + high + 1) // 2

@@ -113,7 +113,8 @@ def _warnings(decision: Decision) -> Iterator[str]:
         return
     yield from _about_memory(decision, best)
     if decision.verdict is Verdict.FITS_IF_FREED:
-        yield f"{best.room.free} of {plural(request.replicas, 'replica')} can start now, {best.room.allocatable} at most"
+        wanted = plural(request.replicas, "replica")
+        yield f"{best.room.free} of {wanted} can start now, {best.room.allocatable} at most"
     if best.context_length and request.context_length and best.context_length < request.context_length:
         yield f"autoAdjust lowered contextLength from {request.context_length:,} to {best.context_length:,}"
     if best.concurrency < request.concurrency:
@@ -124,8 +125,10 @@ def _about_memory(decision: Decision, best: Candidate) -> Iterator[str]:
     if best.need is None or decision.facts is None or decision.verdict is Verdict.DOES_NOT_FIT:
         return
     if best.need.risk is not OomRisk.LOW:
-        yield f"{best.need.risk.value} risk of running out of GPU memory: headroom {have_gib(best.need.headroom_bytes)} GiB"
-    assert best.settings is not None and best.device is not None
+        headroom = have_gib(best.need.headroom_bytes)
+        yield f"{best.need.risk.value} risk of running out of GPU memory: headroom {headroom} GiB per GPU"
+    assert best.settings is not None
+    assert best.device is not None
     predicted = forecast(decision.facts, best.settings, best.device).memory
     if not predicted.starts:
-        yield f"vLLM is predicted not to start ({predicted.failure}): the policy's margins are smaller than its real needs"
+        yield f"vLLM is predicted not to start ({predicted.failure}): the policy's margins are below its real needs"

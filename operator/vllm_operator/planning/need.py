@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vllm_operator.api.spec import OverheadModel
 from vllm_operator.planning.memory import GIB, assess_risk, compute_kv_cache_memory, compute_overhead, longest_context
-from vllm_operator.planning.request import OverheadModel
 
 if TYPE_CHECKING:
     from vllm_operator.models.facts import ModelFacts
@@ -75,7 +75,7 @@ class MemoryRoom:
 
     @property
     def overhead_bytes(self) -> int:
-        """One GPU's share of the group's overhead: fixed if the user fixed it, else the larger of formula and profile."""
+        """One GPU's share of the group's overhead: as the user fixed it, else the larger of formula and profile."""
         group_bytes = compute_overhead(self.vram_bytes * self.group_size, self.group_size, self.policy.overhead_gb)
         share_bytes = -(-group_bytes // self.group_size)
         if self.policy.overhead_gb is not None or self.policy.overhead_model is OverheadModel.FORMULA:
@@ -123,7 +123,7 @@ class MemoryRoom:
         return max(0, int(room_bytes / sequence_bytes)) if sequence_bytes > 0 else 0
 
     def max_context(self, concurrency: int, limit: int) -> int:
-        """The longest context, up to `limit`, at which that many sequences hold at once; 0 when not even one token does."""
+        """The longest context, up to `limit`, at which that many sequences hold at once; 0 when no token does."""
         layout = self.forecast.layout
         if not layout.groups:
             return limit if self.available_bytes >= 0 else 0

@@ -5,7 +5,6 @@ Suggestions are made by replacing fields of a `Request` and planning again.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,8 @@ from vllm_operator.api.spec import AutoAdjust, BatchingMode, GpuSharing, Overhea
 from vllm_operator.planning.capacity import GpuFilter, Toleration
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from vllm_operator.api.spec import VLLMDeploymentSpec
     from vllm_operator.planning.defaults import OperatorDefaults
 
@@ -104,7 +105,7 @@ class Request:
 
 def request_of(spec: VLLMDeploymentSpec, defaults: OperatorDefaults) -> Request:
     """Convert a validated spec."""
-    model, workload, engine, gpu, policy = spec.model, spec.workload, spec.engine, spec.gpu, spec.policy
+    model, workload, engine, policy = spec.model, spec.workload, spec.engine, spec.policy
     version = (engine.version or defaults.engine_version).removeprefix("v")
     return Request(
         model_uri=model.uri,

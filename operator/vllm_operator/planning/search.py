@@ -164,7 +164,7 @@ def _spread(question: Question, *, tensor: int, pipeline: int, data: int) -> Par
 
 
 def _with_pipelines(question: Question, classes: tuple[ClassCapacity, ...]) -> Iterator[Candidate]:
-    """Judge pipeline stages inside a node: the way out where heads do not divide by the number of GPUs that is needed."""
+    """Judge pipeline stages inside a node: the way out where heads do not divide by the number of GPUs needed."""
     request = question.request
     if request.pipeline_parallel_size is not None or request.data_parallel_size is not None:
         return

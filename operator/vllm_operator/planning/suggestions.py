@@ -111,10 +111,12 @@ def _merge(into: dict[str, object], patch: Mapping[str, object]) -> None:
 
 def _effect(changes: list[Change], answer: Decision) -> str:
     best = answer.best
-    assert best is not None and best.need is not None
+    assert best is not None
+    assert best.need is not None
+    need = best.need
     text = (
-        f"fits on {gpus(best.parallelism.gpus, best.capacity.gpu_class)}: needs {need_gib(best.need.required_bytes)} of "
-        f"{have_gib(best.need.budget_bytes)} GiB per GPU; holds {plural(best.concurrency, 'sequence')} of "
+        f"fits on {gpus(best.parallelism.gpus, best.capacity.gpu_class)}: needs {need_gib(need.required_bytes)} of "
+        f"{have_gib(need.budget_bytes)} GiB per GPU; holds {plural(best.concurrency, 'sequence')} of "
         f"{plural(best.context_length, 'token')}"
     )
     return f"{text}; lowers quality slightly" if any(change.lowers_quality for change in changes) else text

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vllm_operator.api.spec import BatchingMode
 from vllm_operator.models.facts import EngineSettings
 from vllm_operator.planning.flags import flags_of
-from vllm_operator.planning.request import BatchingMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from vllm_operator.planning.request import Request
 
 BALANCED_SEQUENCES = 256
-"""vLLM's default on GPUs below 70 GiB; on larger ones its 1024 mostly buys a bigger sampler buffer (seqs × vocab × 4 B)."""
+"""vLLM's default on GPUs below 70 GiB; on larger ones its 1024 mostly buys sampler buffer (seqs × vocab × 4 B)."""
 LATENCY_SEQUENCES = 32
 LATENCY_BATCHED_TOKENS = 2048
 """A chunk of prefill delays every decoding sequence by its own time; vLLM's small-GPU default keeps that short."""

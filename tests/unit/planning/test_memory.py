@@ -1,4 +1,4 @@
-"""The documented arithmetic, with the reference values of the design and the properties that every verdict relies on."""
+"""The documented arithmetic, with the reference values of the design and the properties that verdicts rely on."""
 
 from __future__ import annotations
 

@@ -1,0 +1,181 @@
+"""The plan as a person reads it in a terminal: the answer first, then the sum, the flags, the ways out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import textwrap
+from typing import TYPE_CHECKING
+
+from vllm_operator.planning.memory import GIB
+from vllm_operator.planning.plan import Verdict
+from vllm_operator.planning.wording import class_name, gpus, have_gib
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from vllm_operator.api.status import FeasibilityReport, MemoryBreakdown
+    from vllm_operator.cli.planning import Judged
+    from vllm_operator.planning.plan import Plan
+
+_BAR_CELLS = 30
+_NARROWEST, _WIDEST = 80, 120
+_MARKS = {
+    Verdict.FITS: "✔",
+    Verdict.FITS_IF_FREED: "◐",
+    Verdict.FITS_WHEN_SCALED: "◐",
+    Verdict.DOES_NOT_FIT: "✘",
+    Verdict.UNKNOWN: "?",
+}
+
+
+def as_table(judged: tuple[Judged, ...], *, explain: bool) -> str:
+    """All deployments of the file, one after the other."""
+    width = min(_WIDEST, max(_NARROWEST, shutil.get_terminal_size((_WIDEST, 40)).columns))
+    return "\n\n".join("\n".join(_page(entry, explain=explain, width=width)) for entry in judged)
+
+
+def _page(entry: Judged, *, explain: bool, width: int) -> Iterator[str]:
+    plan = entry.plan
+    yield from _head(entry, width)
+    if plan.feasibility is not None:
+        yield from _memory(plan.feasibility, plan.memory)
+    if plan.args and plan.verdict is not Verdict.DOES_NOT_FIT:
+        yield from _flags(plan, explain=explain, width=width)
+    if plan.trade_offs:
+        yield from _trade_offs(plan)
+    if explain and plan.alternatives:
+        yield from _alternatives(plan)
+    yield from _suggestions(plan, width)
+    yield from _warnings(plan, width)
+    yield from _objects(entry)
+
+
+def _head(entry: Judged, width: int) -> Iterator[str]:
+    plan, deployment = entry.plan, entry.deployment
+    risk = f"  ·  OOM risk {plan.oom_risk.value}" if plan.oom_risk is not None else ""
+    yield f"{deployment.metadata.namespace}/{deployment.metadata.name}  ·  {deployment.spec.model.uri}"
+    yield f"{_MARKS[plan.verdict]} {plan.verdict.value}{risk}"
+    yield ""
+    if entry.facts_missing:
+        yield from textwrap.wrap(entry.facts_missing, width)
+    # The suggestions have a section of their own below the table.
+    statement = plan.message.split(" To make it fit: ")[0].split(" To start now: ")[0]
+    yield from textwrap.wrap(statement, width)
+
+
+def _memory(report: FeasibilityReport, breakdown: MemoryBreakdown | None) -> Iterator[str]:
+    budget = report.vram_target_alloc_gb
+    required = report.weights_gb + report.kv_cache_gb + report.overhead_gb
+    yield ""
+    yield f"Memory of one GPU ({have_gib(round(report.vram_total_gb * GIB))} GiB)"
+    for name, size in (
+        ("weights", report.weights_gb),
+        ("KV cache", report.kv_cache_gb),
+        ("overhead", report.overhead_gb),
+    ):
+        yield _memory_row(name, size, budget)
+    yield _memory_row("required", required, budget)
+    yield _memory_row("may be taken", budget, budget)
+    if report.headroom_gb > 0:
+        yield _memory_row("headroom", report.headroom_gb, budget)
+    else:
+        yield f"  {'short by':<14}{required - budget:>8.2f} GiB"
+    if breakdown is not None:
+        low, high = [*breakdown.kv_cache_interval_bytes, breakdown.kv_cache_bytes, breakdown.kv_cache_bytes][:2]
+        yield (
+            f"  vLLM will report {breakdown.kv_cache_bytes / GIB:.2f} GiB for the KV cache "
+            f"({low / GIB:.2f} to {high / GIB:.2f}), {breakdown.kv_cache_tokens:,} tokens"
+        )
+
+
+def _memory_row(name: str, size_gib: float, budget_gib: float) -> str:
+    share = size_gib / budget_gib if budget_gib > 0 else 0.0
+    bar = "█" * min(_BAR_CELLS, round(share * _BAR_CELLS))
+    return f"  {name:<14}{size_gib:>8.2f} GiB {share:>6.1%}  {bar}".rstrip()
+
+
+def _flags(plan: Plan, *, explain: bool, width: int) -> Iterator[str]:
+    yield ""
+    yield f"vllm serve {plan.model}   ({plan.image})"
+    if not explain:
+        line = " ".join(_quoted(token) for token in plan.args[1:])
+        yield from textwrap.wrap(line, width - 2, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+        return
+    rows = [(f"--{reason.flag} {reason.value}".rstrip(), reason.why) for reason in plan.reasons]
+    flag_width = min(max((len(flag) for flag, _ in rows), default=0), width // 2)
+    for flag, why in rows:
+        yield f"  {flag:<{flag_width}}  {why}"
+
+
+def _quoted(token: str) -> str:
+    import shlex
+
+    return shlex.quote(token)
+
+
+def _trade_offs(plan: Plan) -> Iterator[str]:
+    yield ""
+    yield "Sequences that hold at once, by context length"
+    rows = [("context", *(f"{row.context_length:,}" for row in plan.trade_offs))]
+    rows.append(("sequences", *(f"{row.max_concurrency:,}" for row in plan.trade_offs)))
+    yield from _aligned(rows)
+
+
+def _alternatives(plan: Plan) -> Iterator[str]:
+    yield ""
+    yield "GPU classes, best first"
+    rows: list[tuple[str, ...]] = [("GPUS", "VERDICT", "RISK", "HEADROOM GIB", "MAX CONTEXT", "MAX SEQUENCES")]
+    for alternative in plan.alternatives:
+        headroom = alternative.headroom_bytes
+        rows.append(
+            (
+                gpus(alternative.gpus_per_replica, alternative.gpu_class),
+                alternative.verdict.value,
+                alternative.oom_risk.value if alternative.oom_risk is not None else "-",
+                "-" if headroom is None else f"{headroom / GIB:.1f}",
+                "-" if alternative.max_context is None else f"{alternative.max_context:,}",
+                "-" if alternative.max_concurrency is None else f"{alternative.max_concurrency:,}",
+            )
+        )
+    yield from _aligned(rows)
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> Iterator[str]:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        cells = [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        yield "  " + "  ".join(cells)
+
+
+def _suggestions(plan: Plan, width: int) -> Iterator[str]:
+    if not plan.suggestions:
+        return
+    yield ""
+    yield "To make it fit (each was planned again)" if plan.verdict is Verdict.DOES_NOT_FIT else "To start now"
+    for number, suggestion in enumerate(plan.suggestions, 1):
+        yield f"  {number}. {suggestion.summary}"
+        yield from textwrap.wrap(suggestion.effect, width - 5, initial_indent="     ", subsequent_indent="     ")
+        yield f"     patch: {json.dumps(suggestion.patch)}"
+
+
+def _warnings(plan: Plan, width: int) -> Iterator[str]:
+    if not plan.warnings:
+        return
+    yield ""
+    for warning in plan.warnings:
+        yield from textwrap.wrap(f"! {warning}", width, subsequent_indent="  ")
+
+
+def _objects(entry: Judged) -> Iterator[str]:
+    if not entry.objects:
+        return
+    placement = entry.plan.placement
+    yield ""
+    kinds = ", ".join(f"{obj.get('kind')} {obj.get('metadata', {}).get('name')}" for obj in entry.objects)
+    yield f"Would apply: {kinds}  (vllm-operator render shows them)"
+    if placement is not None and placement.nodes:
+        shown = ", ".join(placement.nodes[:4]) + (
+            f" and {len(placement.nodes) - 4} more" if placement.nodes[4:] else ""
+        )
+        yield f"Nodes with {class_name(placement.gpu_class)}: {shown}"

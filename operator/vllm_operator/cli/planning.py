@@ -1,0 +1,103 @@
+"""What `plan` and `render` have in common: options, inputs, and one judged plan for each VLLMDeployment of the file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vllm_operator.cli.nodes import UnreadableInput, add_source, load_inventory
+
+if TYPE_CHECKING:
+    import argparse
+
+    from vllm_operator.api.v1alpha1 import VLLMDeployment
+    from vllm_operator.cli.documents import Documents
+    from vllm_operator.cluster.inventory import Inventory
+    from vllm_operator.planning.plan import Plan
+
+EXIT_FITS = 0
+EXIT_BAD_INPUT = 2
+EXIT_DOES_NOT_FIT = 3
+EXIT_UNKNOWN = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One deployment with its plan and the objects that it becomes."""
+
+    deployment: VLLMDeployment
+    plan: Plan
+    objects: tuple[dict[str, Any], ...]
+    facts_missing: str | None
+    """Why the model's facts could not be had; None when they could."""
+
+
+def add_inputs(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what to judge and against what."""
+    parser.add_argument(
+        "-f", "--filename", metavar="CR.yaml", required=True, help="VLLMDeployments, with their ConfigMaps; - is stdin"
+    )
+    add_source(parser)
+    parser.add_argument(
+        "--facts", metavar="DIR", help="directory with the model's config.json (and its weights or their index)"
+    )
+
+
+def judge(args: argparse.Namespace) -> tuple[Judged, ...]:
+    """Judge every VLLMDeployment of the file.
+
+    Raises:
+        UnreadableInput: a file, a document or the cluster cannot be read.
+    """
+    from vllm_operator.cli.documents import read_deployments
+
+    documents = read_deployments(args.filename)
+    inventory = _inventory(args, documents)
+    return tuple(_judge(deployment, documents, inventory, args.facts) for deployment in documents.deployments)
+
+
+def _inventory(args: argparse.Namespace, documents: Documents) -> Inventory:
+    inventory = load_inventory(nodes_file=args.nodes, cluster=args.cluster)
+    if inventory is not None:
+        return inventory
+    if not any(obj.get("kind") == "Node" for obj in documents.others):
+        raise UnreadableInput("say where the nodes are: --nodes FILE or --cluster")
+    from vllm_operator.cluster.documents import read_inventory
+
+    return read_inventory(documents.others)
+
+
+def _judge(
+    deployment: VLLMDeployment, documents: Documents, inventory: Inventory, facts_directory: str | None
+) -> Judged:
+    from vllm_operator.cli.model_facts import facts_for
+    from vllm_operator.planning.decide import plan
+
+    facts, missing = facts_for(deployment, directory=facts_directory, config_maps=documents.config_maps)
+    metadata = deployment.metadata
+    planned = plan(deployment.spec, facts, inventory.crediting(f"{metadata.namespace}/{metadata.name}"))
+    return Judged(deployment=deployment, plan=planned, objects=_objects(deployment, planned), facts_missing=missing)
+
+
+def _objects(deployment: VLLMDeployment, planned: Plan) -> tuple[dict[str, Any], ...]:
+    """What would be applied: nothing for a plan that does not fit, unless the admission mode is Off."""
+    from vllm_operator.api.v1alpha1 import Admission
+    from vllm_operator.planning.plan import Verdict
+
+    withheld = planned.verdict is Verdict.DOES_NOT_FIT and deployment.spec.policy.admission is not Admission.OFF
+    if withheld or not planned.renderable:
+        return ()
+    from vllm_operator.render.objects import render
+
+    metadata = deployment.metadata
+    return tuple(render(planned, deployment, namespace=metadata.namespace, name=metadata.name or "model", uid=None))
+
+
+def exit_code(judged: tuple[Judged, ...]) -> int:
+    """The code of the worst verdict: does not fit, then unknown, then fits (now, once freed or once scaled)."""
+    from vllm_operator.planning.plan import Verdict
+
+    verdicts = {entry.plan.verdict for entry in judged}
+    if Verdict.DOES_NOT_FIT in verdicts:
+        return EXIT_DOES_NOT_FIT
+    return EXIT_UNKNOWN if Verdict.UNKNOWN in verdicts else EXIT_FITS

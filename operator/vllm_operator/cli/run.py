@@ -1,0 +1,38 @@
+"""`vllm-operator run`: the operator itself."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import argparse
+
+EXIT_BAD_INPUT = 2
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the `run` subcommand."""
+    parser = subparsers.add_parser(
+        "run",
+        help="run the operator",
+        description="Run the operator against the cluster of its service account or of the kubeconfig. "
+        "Settings come from environment variables VLLM_OPERATOR_*.",
+    )
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run until stopped; 2 when the settings are not valid."""
+    from pydantic import ValidationError
+
+    from vllm_operator.runtime.app import run as run_operator
+    from vllm_operator.settings import Settings
+
+    try:
+        settings = Settings.from_environment()
+    except ValidationError as error:
+        for problem in error.errors(include_url=False):
+            print(f"error: {'.'.join(map(str, problem['loc']))}: {problem['msg']}", file=sys.stderr)
+        return EXIT_BAD_INPUT
+    return run_operator(settings)
