@@ -1,0 +1,74 @@
+"""Volumes of a model's pod: where weights come from, where they are kept, and what may be written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from vllm_operator.api.spec import CacheType
+from vllm_operator.planning.source import MODEL_MOUNT_PATH, parse_address
+from vllm_operator.render import last_words
+
+if TYPE_CHECKING:
+    from vllm_operator.api.v1alpha1 import VLLMDeployment
+
+CACHE_PATH: Final = "/cache"
+SHARED_MEMORY_PER_GPU_MIB: Final = 1024
+"""NCCL and vLLM's message queue fail with the container runtime's 64 MiB; a server of two layers already wants 256 MiB.
+One GiB for each GPU and one for the API server is what vLLM's own manifests come to at eight GPUs."""
+TMP_SIZE: Final = "8Gi"
+
+
+@dataclass(frozen=True, slots=True)
+class Volumes:
+    """Volumes and their mounts in the engine's container."""
+
+    volumes: list[dict[str, Any]] = field(default_factory=list)
+    mounts: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, name: str, path: str, source: dict[str, Any], *, read_only: bool = False) -> None:
+        """Add a volume and its mount."""
+        self.volumes.append({"name": name, **source})
+        self.mounts.append({"name": name, "mountPath": path, **({"readOnly": True} if read_only else {})})
+
+
+def pod_volumes(deployment: VLLMDeployment, *, name: str, gpus: int) -> Volumes:
+    """Return the volumes of a pod; everything else of its root file system is read-only."""
+    found = Volumes()
+    found.add("tmp", "/tmp", {"emptyDir": {"sizeLimit": TMP_SIZE}})
+    shared_mib = SHARED_MEMORY_PER_GPU_MIB * (gpus + 1)
+    found.add("shm", "/dev/shm", {"emptyDir": {"medium": "Memory", "sizeLimit": f"{shared_mib}Mi"}})
+    found.add("cache", CACHE_PATH, _cache(deployment, name))
+    logging = {"configMap": {"name": last_words.config_map_name(name)}}
+    found.add("engine-config", last_words.MOUNT_PATH, logging, read_only=True)
+    model = _model(deployment.spec.model.uri)
+    if model is not None:
+        found.add("model", MODEL_MOUNT_PATH, model, read_only=True)
+    return found
+
+
+def cache_claim_name(deployment: VLLMDeployment, name: str) -> str | None:
+    """Return the claim that keeps downloaded weights, None when they live in the pod or on the node."""
+    cache = deployment.spec.cache
+    if cache.type is not CacheType.PERSISTENT_VOLUME_CLAIM:
+        return None
+    return cache.claim_name or f"{name}-cache"
+
+
+def _cache(deployment: VLLMDeployment, name: str) -> dict[str, Any]:
+    cache = deployment.spec.cache
+    if cache.type is CacheType.HOST_PATH:
+        return {"hostPath": {"path": cache.host_path, "type": "DirectoryOrCreate"}}
+    claim = cache_claim_name(deployment, name)
+    if claim is not None:
+        return {"persistentVolumeClaim": {"claimName": claim}}
+    return {"emptyDir": {"sizeLimit": cache.size} if cache.size else {}}
+
+
+def _model(uri: str) -> dict[str, Any] | None:
+    address = parse_address(uri)
+    if address.scheme == "pvc":
+        return {"persistentVolumeClaim": {"claimName": address.authority, "readOnly": True}}
+    if address.scheme == "oci":
+        return {"image": {"reference": address.authority, "pullPolicy": "IfNotPresent"}}
+    return None
