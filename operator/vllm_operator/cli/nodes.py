@@ -66,8 +66,12 @@ def load_inventory(*, nodes_file: str | None, cluster: bool) -> Inventory | None
         return read_inventory(read_documents(nodes_file))
     if cluster:
         from vllm_operator.cli.cluster_objects import list_cluster
+        from vllm_operator.cli.kube_api import ApiServerError
 
-        return read_inventory(list_cluster())
+        try:
+            return read_inventory(list_cluster())
+        except ApiServerError as error:
+            raise UnreadableInput(str(error)) from error
     return None
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 
 from vllm_operator.cluster.documents import read_inventory
-from vllm_operator.cluster.inventory import Inventory
-from vllm_operator.cluster.records import GpuOffer
+
+if TYPE_CHECKING:
+    from vllm_operator.cluster.inventory import Inventory
+    from vllm_operator.cluster.records import GpuOffer
 
 DUMPS = Path(__file__).parents[2] / "data" / "nodes"
 CASES = sorted(path for path in DUMPS.glob("**/*.yaml"))
