@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from vllm_operator.models.facts import Device, EngineSettings
-from vllm_operator.models.kv import kv_layout
 from vllm_operator.models.memory import predict_memory
 from vllm_operator.models.memory.failure import StartFailure
+from vllm_operator.models.memory.recent import layout_of, weights_of
 from vllm_operator.models.settings import resolve_settings
 from vllm_operator.models.validity import parallelism_problems
 from vllm_operator.models.versions import GIB, NEWEST_KNOWN, parse_version, prints_tokens_of_one_group
 from vllm_operator.models.visible_memory import visible_memory
-from vllm_operator.models.weights import weights_per_gpu
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -165,9 +164,9 @@ def answer(row: RunRow, facts: ModelFacts) -> Answer:
     if problems:
         return {**_blank(row), "starts": False, "failure": StartFailure.INVALID.value, "notes": list(problems)}
     resolved = resolve_settings(facts, settings, device)
-    layout = kv_layout(facts, resolved)
+    layout = layout_of(facts, resolved)
     if row.available_kv_cache_gib is not None:
-        weights = weights_per_gpu(facts, resolved, device)
+        weights = weights_of(facts, resolved, device)
         return _capacity_answer(row, resolved, layout, weights, int(row.available_kv_cache_gib * GIB))
     prediction = predict_memory(facts, resolved, device, layout=layout)
     return _full_answer(row, resolved, layout, prediction)

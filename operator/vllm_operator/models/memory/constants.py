@@ -210,6 +210,11 @@ PIPELINE_HIDDEN_COPIES = 2
 MLA_PREFILL_TOKENS = 65536
 """Tokens whose expanded keys and values an MLA layer's profile run allocates: vllm/v1/attention/backends/mla/."""
 
+MXFP4_REPACKED_ALONE = 0.067
+MXFP4_REPACKED_SHARED = 0.10
+"""What Hopper's Triton layout adds to MXFP4 experts when it pads their rows, on one GPU and on several: gpt-oss-20b
+loads 13.47 GiB instead of 12.83 (0.11.0), and 7.01 instead of 6.53 at TP 2 (0.19.0)."""
+
 DRAFT_LAYER_ACTIVATION_SHARE = 0.15
 """What a draft or MTP head adds to the activation peak: its own forward pass runs on the same batch."""
 

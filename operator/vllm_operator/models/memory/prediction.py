@@ -7,10 +7,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vllm_operator.models.kv import kv_layout
 from vllm_operator.models.memory import constants as table
 from vllm_operator.models.memory.failure import Failure, StartFailure, StartFigures, first_failure
 from vllm_operator.models.memory.interval import Doubts, interval_bytes
+from vllm_operator.models.memory.recent import layout_of, weights_of
 from vllm_operator.models.memory.terms import (
     activation_bytes,
     captured_sizes,
@@ -18,12 +18,11 @@ from vllm_operator.models.memory.terms import (
     lora_bytes,
     non_torch_bytes,
 )
-from vllm_operator.models.memory.widths import batch_of, pools, widths_of
+from vllm_operator.models.memory.widths import batch_of, mxfp4_expert_bytes, pools, widths_of
 from vllm_operator.models.parse import language_config
 from vllm_operator.models.validity import parallelism_problems
 from vllm_operator.models.versions import GIB, NEWEST_KNOWN
 from vllm_operator.models.visible_memory import visible_memory
-from vllm_operator.models.weights import weights_per_gpu
 
 if TYPE_CHECKING:
     from vllm_operator.models.facts import Device, FactsBasis, ModelFacts
@@ -80,20 +79,22 @@ def predict_memory(
     *,
     weights: WeightBytes | None = None,
     layout: KvLayout | None = None,
+    constants: table.MemoryConstants | None = None,
 ) -> MemoryPrediction:
     """Predicts a start. `weights` and `layout` are recomputed unless the caller has them from the same settings.
+    `constants` stands in for the version's row of the table: a fit passes its own.
 
     Available KV memory = ceil(device x utilization) - weights - non-torch - activation peak - charged graphs, as
     vllm/v1/worker/gpu_worker.py `determine_available_memory` has it. Never raises for settings that vLLM refuses: they
     come back as `StartFailure.INVALID`.
     """
-    constants = table.constants_for(resolved.version)
-    weights = weights or weights_per_gpu(facts, resolved, device)
-    layout = layout or kv_layout(facts, resolved)
+    constants = constants or table.constants_for(resolved.version)
+    weights = weights or weights_of(facts, resolved, device)
+    layout = layout or layout_of(facts, resolved)
     widths = widths_of(facts, resolved)
     terms = _terms(widths, batch_of(facts, resolved), resolved, device, constants)
     requested = math.ceil(device.memory_bytes * resolved.gpu_memory_utilization)
-    loaded = _resident_weights(facts, weights, resolved, widths)
+    loaded = _resident_weights(facts, weights, resolved, device, widths)
     fixed = _stated_cache_bytes(resolved)
     left = requested - loaded - terms.activation - terms.non_torch - terms.graphs_charged - terms.lora
     available = left if fixed is None else fixed
@@ -184,20 +185,26 @@ def has_unified_memory(product: str | None) -> bool:
     return any(part in name for part in _UNIFIED_NAMES)
 
 
-def _resident_weights(facts: ModelFacts, weights: WeightBytes, resolved: ResolvedSettings, widths: Widths) -> int:
-    """Weights on the GPU: without the head that a pooling model drops, and what `--cpu-offload-gb` moves to the host.
+def _resident_weights(
+    facts: ModelFacts, weights: WeightBytes, resolved: ResolvedSettings, device: Device, widths: Widths
+) -> int:
+    """Weights on the GPU: MXFP4 repacked, without a pooling model's head and what `--cpu-offload-gb` moves to the host.
 
     Only layers are offloaded; embedding and head stay (vllm/model_executor/models/utils.py `maybe_offload_to_cpu`).
     """
     head = widths.vocabulary * widths.hidden * widths.element_bytes // resolved.tensor_parallel_size
-    has_head = language_config(facts.config).get("tie_word_embeddings") is False
+    tied = language_config(facts.config).get("tie_word_embeddings")
     loaded = weights.loaded_bytes
-    if has_head and pools(resolved):
+    if has_fabric(device.product):
+        shared = resolved.tensor_parallel_size > 1
+        padding = table.MXFP4_REPACKED_SHARED if shared else table.MXFP4_REPACKED_ALONE
+        loaded += int(padding * mxfp4_expert_bytes(facts, resolved))
+    if tied is False and pools(resolved):
         loaded -= head
     offloaded = int(_number(resolved.flags.get("cpu_offload_gb")) * GIB)
     if not offloaded:
         return loaded
-    return max(min(loaded, head * (2 if has_head else 1)), loaded - offloaded)
+    return max(min(loaded, head * (1 if tied else 2)), loaded - offloaded)
 
 
 def _stated_cache_bytes(resolved: ResolvedSettings) -> int | None:
