@@ -24,15 +24,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run until stopped; 2 when the settings are not valid."""
-    from pydantic import ValidationError
-
     from vllm_operator.runtime.app import run as run_operator
-    from vllm_operator.settings import Settings
+    from vllm_operator.settings import SettingsError, load_settings
 
     try:
-        settings = Settings.from_environment()
-    except ValidationError as error:
-        for problem in error.errors(include_url=False):
-            print(f"error: {'.'.join(map(str, problem['loc']))}: {problem['msg']}", file=sys.stderr)
+        settings = load_settings()
+    except SettingsError as error:
+        print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
     return run_operator(settings)

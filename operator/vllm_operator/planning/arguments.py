@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from vllm_operator.api.spec import BatchingMode
 from vllm_operator.planning.families import IMAGE_TEMPLATES
-from vllm_operator.planning.flags import flags_of
+from vllm_operator.planning.flags import canonical, flags_of
 from vllm_operator.planning.plan import Reason
 from vllm_operator.planning.request import AUTO, OFF
 from vllm_operator.planning.source import parse_address
-from vllm_operator.planning.tuning import dtype_for, lora_config, speculative_config
+from vllm_operator.planning.tuning import compute_capability, dtype_for, lora_config, speculative_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from vllm_operator.planning.families import Family
     from vllm_operator.planning.request import Request
     from vllm_operator.planning.search import Candidate
+
+
+FIRST_BLACKWELL_CAPABILITY = (10, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +78,9 @@ def command_line(
     flags += [*_engine(request), *_adapters(request)]
     if facts is not None and facts.generates:
         flags += [*_conversation(request, family, image_is_ours=image_is_ours)]
-    flags += [*_family_flags(request, family)]
+    flags += [*_family_flags(request, family, candidate)]
     table = flags_of(request.engine_version)
-    known = [flag for flag in flags if table.has(flag.name.partition(".")[0])]
+    known = [flag for flag in flags if table.has(flag.name)]
     return (
         (address.argument, *(token for flag in known for token in flag.tokens), *request.extra_args),
         tuple(flag.reason for flag in known),
@@ -150,6 +153,8 @@ def _batch(request: Request, facts: ModelFacts, candidate: Candidate) -> Iterato
         yield _flag("kv-cache-dtype", request.kv_cache_dtype, "spec.engine.kvCacheDtype")
     elif facts.kv_cache_quantized:
         yield _flag("kv-cache-dtype", "fp8", "the checkpoint ships scales for an FP8 KV cache")
+    else:
+        yield _flag("kv-cache-dtype", "auto", "as the model computes: fewer bits would cost quality")
 
 
 def _why_context(request: Request, facts: ModelFacts, candidate: Candidate) -> str:
@@ -268,12 +273,14 @@ def _parser(wanted: str, known: str | None, field: str, why: str) -> tuple[str |
     return (known, why) if wanted == AUTO else (wanted, f"spec.engine.{field}")
 
 
-def _family_flags(request: Request, family: Family | None) -> Iterator[Flag]:
+def _family_flags(request: Request, family: Family | None, candidate: Candidate | None) -> Iterator[Flag]:
     if family is None:
         return
+    capability = compute_capability(candidate.device) if candidate is not None and candidate.device else None
+    is_blackwell = capability is not None and capability >= FIRST_BLACKWELL_CAPABILITY
     given = set(_names(request.extra_args))
-    for name, value in family.flags:
-        if name in given or (name == "reasoning-config" and request.reasoning == OFF):
+    for name, value in (*family.flags, *(family.blackwell_flags if is_blackwell else ())):
+        if canonical(name) in given or (name == "reasoning-config" and request.reasoning == OFF):
             continue
         why = f"as the vLLM project runs {family.title}"
         yield _switch(name, why) if value is None else _flag(name, value, why)
@@ -282,4 +289,4 @@ def _family_flags(request: Request, family: Family | None) -> Iterator[Flag]:
 def _names(arguments: Iterable[str]) -> Iterator[str]:
     for argument in arguments:
         if argument.startswith("--"):
-            yield argument.removeprefix("--").partition("=")[0]
+            yield canonical(argument.removeprefix("--").partition("=")[0])

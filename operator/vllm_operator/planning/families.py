@@ -114,6 +114,8 @@ class Family:
     reasoning_parser: str | None = None
     flags: tuple[tuple[str, str | None], ...] = ()
     """Further flags that the family needs to answer rightly; None for a switch."""
+    blackwell_flags: tuple[tuple[str, str | None], ...] = ()
+    """Flags that only GPUs of compute capability 10 and up understand."""
     expert_parallel: bool = False
     """Whether the recipes spread experts over the GPUs of a group instead of cutting each one."""
     chat_template: str | None = None
@@ -145,6 +147,7 @@ def _row(
     names: str = "*",
     not_names: str = "",
     flags: Mapping[str, str | None] | None = None,
+    blackwell_flags: Mapping[str, str | None] | None = None,
     expert_parallel: bool = False,
     chat_template: str | None = None,
     template_options: Mapping[str, bool] | None = None,
@@ -154,6 +157,7 @@ def _row(
         tool_parser=tool,
         reasoning_parser=reasoning,
         flags=tuple((flags or {}).items()),
+        blackwell_flags=tuple((blackwell_flags or {}).items()),
         expert_parallel=expert_parallel,
         chat_template=chat_template,
         template_options=tuple((template_options or {}).items()),
@@ -204,11 +208,21 @@ _ROWS = (
     _row("llama", "Hermes fine-tune", "hermes", names="*hermes-[234]*"),
     _row("llama mllama", "Llama 3 Instruct", "llama3_json", names="*llama-3.[123]*instruct*"),
     # Mistral
+    # Ministral 3 ships Mistral's own formats beside the Hub's; the recipes run those.
+    _row("mistral* ministral*", "Ministral 3 Reasoning", "mistral", "mistral", names="*ministral-3-*reasoning*",
+         flags={"tokenizer_mode": "mistral", "config_format": "mistral", "load_format": "mistral"}),
+    _row("mistral* ministral*", "Ministral 3", "mistral", names="*ministral-3-*",
+         flags={"tokenizer_mode": "mistral", "config_format": "mistral", "load_format": "mistral"}),
     _row("mistral* ministral* mixtral pixtral", "Mistral reasoning model", "mistral", "mistral",
          names="*magistral* *reasoning* *mistral-small-4*"),
     _row("mistral* ministral* mixtral pixtral", "Mistral Instruct", "mistral",
          names="*instruct* *devstral* *mistral-small* *mistral-large* *mistral-medium*"),
     # NVIDIA
+    _row("nemotron_h*", "Nemotron 3 Ultra", "qwen3_coder", "nemotron_v3", names="*nemotron-3-ultra*",
+         flags={"async-scheduling": None, "enable-flashinfer-autotune": None, "mamba-backend": "triton",
+                "mamba-ssm-cache-dtype": "float32"}),
+    _row("nemotron_h*", "Nemotron 3 Nano", "qwen3_coder", "nemotron_v3", names="*nemotron-3-nano*",
+         not_names="*omni*", flags={"async-scheduling": None}),
     _row("nemotron_h* nemotron*nano*omni* nemotronh*", "Nemotron 3", "qwen3_coder", "nemotron_v3",
          names="*nemotron-3* *nemotron3*"),
     # OpenAI
@@ -217,6 +231,10 @@ _ROWS = (
     _row("gemma4*", "Gemma 4", "gemma4", "gemma4", chat_template="tool_chat_template_gemma4.jinja"),
     _row("gemma3*", "FunctionGemma", "functiongemma", names="*functiongemma*"),
     # Others, by model_type alone
+    _row("minimax_m3*", "MiniMax-M3 NVFP4", "minimax_m3", "minimax_m3", names="*nvfp4*", flags={"block-size": "128"},
+         blackwell_flags={"attention_config.backend": "FLASHINFER", "attention_config.use_trtllm_attention": "true",
+                          "attention_config.indexer_kv_dtype": "fp8",
+                          "attention_config.minimax_m3_msa_decode_backend": "cutlass"}),
     _row("minimax_m3*", "MiniMax-M3", "minimax_m3", "minimax_m3", flags={"block-size": "128"}),
     _row("minimax_m2*", "MiniMax-M2", "minimax_m2", "minimax_m2"),
     _row("mimo_v2*", "MiMo-V2", "mimo", "mimo", flags={"generation-config": "vllm"}),

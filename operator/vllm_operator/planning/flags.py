@@ -30,12 +30,12 @@ class FlagTable:
     flags: Mapping[str, Mapping[str, Any]]
 
     def has(self, flag: str) -> bool:
-        """Whether this release has the flag (long name, without dashes)."""
-        return flag in self.flags
+        """Whether this release has the flag: a long name without dashes, or `flag.field` of one that takes JSON."""
+        return canonical(flag) in self.flags
 
     def takes_value(self, flag: str) -> bool:
         """Whether the flag must be followed by a value."""
-        return self.flags[flag]["values"] in ("1", "+")
+        return self.flags[canonical(flag)]["values"] in ("1", "+")
 
     def problems(self, arguments: Sequence[str]) -> tuple[str, ...]:
         """Why vLLM's parser would refuse these tokens (the model first, then flags); empty when it would not."""
@@ -48,7 +48,7 @@ class FlagTable:
                 problems.append(f"{token!r} is neither a flag nor the value of one")
                 continue
             name, inline, inline_value = token[2:].partition("=")
-            entry = self.flags.get(name.partition(".")[0] if "." in name else name)
+            entry = self.flags.get(canonical(name))
             if entry is None:
                 problems.append(f"vLLM {self.version} has no flag --{name}")
                 continue
@@ -58,6 +58,11 @@ class FlagTable:
                 position += 1
             problems.extend(_value_problems(name, entry, values))
         return tuple(problems)
+
+
+def canonical(flag: str) -> str:
+    """The parser's own name of a flag: vLLM reads underscores as dashes, `flag.field` as a field of its value."""
+    return flag.partition(".")[0].replace("_", "-")
 
 
 def _value_problems(name: str, entry: Mapping[str, Any], values: Sequence[str]) -> list[str]:

@@ -85,7 +85,12 @@ def _unknown(decision: Decision) -> str:
             "The model's facts are not known, so its memory cannot be judged. "
             "Give the operator access to the model, or its config.json through spec.model.configRef."
         )
-    names = sorted({class_name(candidate.capacity.gpu_class) for candidate in decision.candidates})
+    problems = sorted({problem for candidate in decision.candidates for problem in candidate.problems})
+    if problems:
+        return f"The memory cannot be judged: {'; '.join(problems)}."
+    names = sorted(
+        {class_name(candidate.capacity.gpu_class) for candidate in decision.candidates if candidate.device is None}
+    )
     return (
         f"The memory of {', '.join(names)} is not known, so it cannot be judged. "
         "Label the nodes with nvidia.com/gpu.memory (MiB), for example with GPU Feature Discovery."

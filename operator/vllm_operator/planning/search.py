@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from vllm_operator.models.errors import ModelConfigError
 from vllm_operator.planning.capacity import class_order
 from vllm_operator.planning.devices import device_for
 from vllm_operator.planning.forecast import forecast, refusals
@@ -196,10 +197,18 @@ def _judge(question: Question, capacity: ClassCapacity, parallelism: Parallelism
     problems = refusals(question.facts, settings)
     if problems:
         return replace(blank, device=device, settings=settings, problems=problems)
+    try:
+        return _best_attempt(question, blank, settings, device)
+    except ModelConfigError as error:
+        return replace(blank, device=device, settings=settings, verdict=Verdict.UNKNOWN, problems=(str(error),))
+
+
+def _best_attempt(question: Question, blank: Candidate, settings: EngineSettings, device: Device) -> Candidate:
+    """The first batch size that fits, else the one that comes closest."""
     best = blank
     for attempt in _attempts(question, blank, settings, device):
         if attempt.need is not None and attempt.need.fits and not attempt.problems:
-            return replace(attempt, verdict=_verdict(question.request, room))
+            return replace(attempt, verdict=_verdict(question.request, blank.room))
         if best.need is None or _is_closer(attempt, best):
             best = attempt
     return best
