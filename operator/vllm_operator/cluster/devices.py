@@ -271,10 +271,10 @@ _AMD = (
     _other("amd", "Radeon RX 7900 XTX", 24, names="RX 7900 XTX", gbs=960, tflops=122.8),
 )
 _INTEL = (
-    _other("intel", "Data Center GPU Max 1550", 128, names="MAX 1550|GPU MAX 1550", gbs=3277, tflops=839),
-    _other("intel", "Data Center GPU Max 1100", 48, names="MAX 1100|GPU MAX 1100", gbs=1229, tflops=362),
-    _other("intel", "Data Center GPU Flex 170", 16, names="FLEX 170|GPU FLEX 170", gbs=576),
-    _other("intel", "Data Center GPU Flex 140", 6, names="FLEX 140|GPU FLEX 140", gbs=186),
+    _other("intel", "Data Center GPU Max 1550", 128, names="MAX 1550", gbs=3277, tflops=839),
+    _other("intel", "Data Center GPU Max 1100", 48, names="MAX 1100", gbs=1229, tflops=362),
+    _other("intel", "Data Center GPU Flex 170", 16, names="FLEX 170", gbs=576),
+    _other("intel", "Data Center GPU Flex 140", 6, names="FLEX 140", gbs=186),
     _other("intel", "Arc Pro B60", 24, names="ARC PRO B60", gbs=456),
     _other("intel", "Arc Pro B50", 16, names="ARC PRO B50", gbs=224),
     _other("intel", "Arc A770 16GB", 16, names="ARC A770", marks="16GB", gbs=560),
@@ -302,7 +302,7 @@ _INTEL = (
     _other("habana", "Gaudi", 32, names="GAUDI|HL 205", link="RoCE", gbs=1000),
 )
 _CLOUD_CHIPS = (
-    _other("google", "TPU v7", 192, names="TPU7X|TPU V7X", link="ICI", gbs=7380, tflops=2307, formats="bf16 fp8"),
+    _other("google", "TPU v7", 192, names="TPU V7|TPU7X", link="ICI", gbs=7380, tflops=2307, formats="bf16 fp8"),
     _other("google", "TPU v6e", 32, names="TPU V6E", link="ICI", gbs=1640, tflops=918),
     _other("google", "TPU v5p", 95, names="TPU V5P", link="ICI", gbs=2765, tflops=459),
     _other("google", "TPU v5e", 16, names="TPU V5 LITE|TPU V5E", link="ICI", gbs=819, tflops=197),

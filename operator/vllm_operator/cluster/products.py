@@ -25,7 +25,9 @@ MEMORY_TOLERANCE: Final = 0.05
 
 _SUFFIX: Final = re.compile(r"-(?:SHARED|MIG-.*)$", re.IGNORECASE)
 _SEPARATOR: Final = re.compile(r"[^A-Z0-9]+")
-_FILLER: Final = frozenset({"NVIDIA", "TESLA", "GEFORCE", "AMD", "INSTINCT", "RADEON", "INTEL", "DATACENTER"})
+_FILLER: Final = frozenset(
+    ("NVIDIA", "TESLA", "GEFORCE", "AMD", "INSTINCT", "RADEON", "INTEL", "DATA", "CENTER", "GPU")
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

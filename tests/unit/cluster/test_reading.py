@@ -34,7 +34,7 @@ def test_quantities_are_exact(text: object, value: int | Fraction) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "abc", "-1", "1.2.3", "Gi", "1e999999999", "nan", "inf", "1/2", "1_000", True, None, [], "1Xi", "９", "9E"],
+    ["", "abc", "-1", "1.2.3", "Gi", "1e999999999", "nan", "inf", "1/2", "1_000", True, None, [], "1Xi", "９", "10E"],
 )
 def test_what_is_no_quantity_is_absent(text: object) -> None:
     assert reading.quantity(text) is None
