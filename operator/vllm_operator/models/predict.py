@@ -10,12 +10,13 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from vllm_operator.models.facts import Device, EngineSettings
 from vllm_operator.models.memory import predict_memory
 from vllm_operator.models.memory.failure import StartFailure
 from vllm_operator.models.memory.recent import layout_of, weights_of
+from vllm_operator.models.refusals import setting_problems
 from vllm_operator.models.settings import resolve_settings
 from vllm_operator.models.validity import parallelism_problems
 from vllm_operator.models.versions import GIB, NEWEST_KNOWN, parse_version, prints_tokens_of_one_group
@@ -46,6 +47,8 @@ _FIELDS_BY_FLAG = {
     "quantization": "quantization",
     "enforce_eager": "enforce_eager",
     "speculative_config": "speculative",
+    "block_size": "block_size",
+    "decode_context_parallel_size": "decode_context_parallel_size",
 }
 
 _LAST_V0_RELEASE = "0.7.3"
@@ -79,13 +82,15 @@ class RunRow(BaseModel):
     pp: int | None = Field(default=None, ge=1, le=1024)
     dp: int | None = Field(default=None, ge=1, le=4096)
     ep: bool | None = None
-    gpu_memory_utilization: float | None = Field(default=None, gt=0, le=1)
+    gpu_memory_utilization: float | None = None
     max_model_len: int | None = Field(default=None, ge=1)
     max_num_seqs: int | None = Field(default=None, ge=1)
     max_num_batched_tokens: int | None = Field(default=None, ge=1)
     kv_cache_dtype: str | None = None
     dtype: str | None = None
     quantization: str | None = None
+    block_size: int | None = Field(default=None, ge=1, le=65536)
+    decode_context_parallel_size: int | None = Field(default=None, ge=1, le=1024)
     enforce_eager: bool | None = None
     speculative: dict[str, Any] | str | None = None
     lora: dict[str, Any] | bool | None = None
@@ -111,37 +116,48 @@ class RunRow(BaseModel):
 
 
 def engine_settings(row: RunRow) -> EngineSettings:
-    """What the row asks of vLLM; a flag that has a field of its own fills it unless the field is stated."""
+    """What the row asks of vLLM. A flag that has a field of its own fills it, unless the field is stated.
+
+    Raises `RowError` when such a flag holds what its field cannot.
+    """
     flags = row.all_flags()
-    stated = {name: getattr(row, name) for name in _FIELDS_BY_FLAG.values()}
-    for flag, name in _FIELDS_BY_FLAG.items():
-        value = flags.pop(flag, None)
-        if stated[name] is None:
-            stated[name] = value
-    block_size = flags.pop("block_size", None)
-    context_parallel = flags.pop("decode_context_parallel_size", None)
+    row = _with_flags(row, flags)
     if row.model and "runner" not in flags and _POOLING_NAME.search(row.model):
         flags["runner"] = "pooling"
     return EngineSettings(
         version=_version(row),
-        tensor_parallel_size=stated["tp"] or 1,
-        pipeline_parallel_size=stated["pp"] or 1,
-        data_parallel_size=stated["dp"] or 1,
-        decode_context_parallel_size=context_parallel or 1,
-        enable_expert_parallel=bool(stated["ep"]),
-        max_model_len=stated["max_model_len"],
-        max_num_seqs=stated["max_num_seqs"],
-        max_num_batched_tokens=stated["max_num_batched_tokens"],
-        gpu_memory_utilization=stated["gpu_memory_utilization"],
-        dtype=stated["dtype"] or "auto",
-        kv_cache_dtype=stated["kv_cache_dtype"] or "auto",
-        quantization=stated["quantization"] or _checkpoint_method(row.checkpoint_quantization),
-        block_size=block_size,
-        enforce_eager=bool(stated["enforce_eager"]),
-        speculative=_speculative(stated["speculative"]),
+        tensor_parallel_size=row.tp or 1,
+        pipeline_parallel_size=row.pp or 1,
+        data_parallel_size=row.dp or 1,
+        decode_context_parallel_size=row.decode_context_parallel_size or 1,
+        enable_expert_parallel=bool(row.ep),
+        max_model_len=row.max_model_len,
+        max_num_seqs=row.max_num_seqs,
+        max_num_batched_tokens=row.max_num_batched_tokens,
+        gpu_memory_utilization=row.gpu_memory_utilization,
+        dtype=row.dtype or "auto",
+        kv_cache_dtype=row.kv_cache_dtype or "auto",
+        quantization=row.quantization or _checkpoint_method(row.checkpoint_quantization),
+        block_size=row.block_size,
+        enforce_eager=bool(row.enforce_eager),
+        speculative=_speculative(row.speculative),
         lora=_lora(row.lora),
         flags=flags,
     )
+
+
+def _with_flags(row: RunRow, flags: dict[str, Any]) -> RunRow:
+    """The row with flags moved into their fields, taken out of `flags`."""
+    moved = {name: flags.pop(flag) for flag, name in _FIELDS_BY_FLAG.items() if flag in flags}
+    moved = {name: value for name, value in moved.items() if getattr(row, name) is None}
+    if not moved:
+        return row
+    try:
+        return RunRow.model_validate({**row.model_dump(), **moved})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        message = f"flag for {problem['loc'][0]}: {problem['msg']}"
+        raise RowError(message) from None
 
 
 def device_of(row: RunRow) -> Device | None:
@@ -160,7 +176,7 @@ def answer(row: RunRow, facts: ModelFacts) -> Answer:
         message = f"the memory of GPU {row.gpu!r} is not known: state gpu_memory_gib"
         raise RowError(message)
     device = device or Device(product=row.gpu, memory_bytes=80 * GIB)
-    problems = parallelism_problems(facts, settings)
+    problems = parallelism_problems(facts, settings) + setting_problems(facts, settings, device)
     if problems:
         return {**_blank(row), "starts": False, "failure": StartFailure.INVALID.value, "notes": list(problems)}
     resolved = resolve_settings(facts, settings, device)
