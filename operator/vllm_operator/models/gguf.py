@@ -216,9 +216,7 @@ def gguf_config(header: GgufHeader) -> dict[str, Any]:
 def gguf_checkpoint(header: GgufHeader, *, total_bytes: int | None = None) -> CheckpointFacts:
     """The facts of a GGUF checkpoint."""
     return CheckpointFacts(
-        total_bytes=total_bytes
-        if total_bytes is not None
-        else sum(tensor.stored_bytes for tensor in header.tensors),
+        total_bytes=total_bytes if total_bytes is not None else sum(tensor.stored_bytes for tensor in header.tensors),
         tensors=header.tensors,
         has_lm_head=any(tensor.name == "output.weight" for tensor in header.tensors),
         basis=FactsBasis.GGUF_HEADER,

@@ -98,11 +98,7 @@ class FactsCache:
 
     def _keep(self, key: _Key, outcome: ModelFacts | ModelSourceError, expires: float) -> None:
         known = self._entries.get(key)
-        if (
-            isinstance(outcome, SourceOffline)
-            and known is not None
-            and not isinstance(known.outcome, ModelSourceError)
-        ):
+        if isinstance(outcome, SourceOffline) and known is not None and not isinstance(known.outcome, ModelSourceError):
             # What was true before the source went away still is, until it says otherwise.
             outcome = known.outcome
         self._entries[key] = _Entry(outcome, expires)

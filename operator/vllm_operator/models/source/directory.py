@@ -13,9 +13,9 @@ from vllm_operator.models.checkpoint import (
     header_length,
     safetensors_tensors,
 )
+from vllm_operator.models.errors import ModelNotFound, ModelUnreadable
 from vllm_operator.models.facts import CheckpointFacts, FactsBasis, ModelSource
 from vllm_operator.models.gguf import TruncatedHeader, gguf_checkpoint, gguf_config, read_gguf_header
-from vllm_operator.models.errors import ModelNotFound, ModelUnreadable
 from vllm_operator.models.source.files import (
     CONFIG,
     INDEX,
@@ -107,7 +107,9 @@ def _tensors(path: Path) -> tuple[TensorFacts, ...]:
 def _read_gguf(directory: Path, source: ModelSource) -> ModelFiles:
     files = sorted(directory.glob("*.gguf"))
     if not files:
-        raise ModelUnreadable(f"{directory}: neither {CONFIG} nor a GGUF file is there; copy the model's {CONFIG} to it")
+        raise ModelUnreadable(
+            f"{directory}: neither {CONFIG} nor a GGUF file is there; copy the model's {CONFIG} to it"
+        )
     for limit in _GGUF_READS:
         with files[0].open("rb") as file:
             content = file.read(limit)
@@ -116,4 +118,6 @@ def _read_gguf(directory: Path, source: ModelSource) -> ModelFiles:
         except TruncatedHeader:
             continue
         return ModelFiles(config=gguf_config(header), source=source, checkpoint=gguf_checkpoint(header))
-    raise CheckpointError(f"{files[0].name} ends inside its header, or the header is longer than {_GGUF_READS[-1]} bytes")
+    raise CheckpointError(
+        f"{files[0].name} ends inside its header, or the header is longer than {_GGUF_READS[-1]} bytes"
+    )

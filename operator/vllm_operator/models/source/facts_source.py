@@ -83,9 +83,7 @@ def _given(model: ModelSpec, config_map: Mapping[str, str] | None) -> ModelFacts
                 f"{model.uri}: the ConfigMap {model.config_ref.name!r} of spec.model.configRef does not exist; create it "
                 "in the same namespace"
             )
-        return facts_of_config_map(
-            config_map, uri=model.uri, key=model.config_ref.key, revision=model.revision
-        )
+        return facts_of_config_map(config_map, uri=model.uri, key=model.config_ref.key, revision=model.revision)
     if not model.uri.startswith(_OTHER_SCHEMES):
         return None
     if model.parameters_billions is not None:

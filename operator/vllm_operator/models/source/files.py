@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vllm_operator.models.parse import parse_model
 from vllm_operator.models.errors import ModelConfigError, ModelUnreadable
+from vllm_operator.models.parse import parse_model
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.models.checkpoint import checkpoint_of_index
-from vllm_operator.models.facts import CheckpointFacts, FactsBasis, ModelFacts, ModelSource
 from vllm_operator.models.errors import ModelUnreadable
+from vllm_operator.models.facts import CheckpointFacts, FactsBasis, ModelFacts, ModelSource
 from vllm_operator.models.source.files import (
     CONFIG,
     INDEX,

@@ -34,9 +34,9 @@ from vllm_operator.models.checkpoint import (
     index_files,
     safetensors_tensors,
 )
+from vllm_operator.models.errors import ModelGated, ModelNotFound, ModelUnreadable, SourceOffline
 from vllm_operator.models.facts import CheckpointFacts, FactsBasis, ModelSource
 from vllm_operator.models.gguf import TruncatedHeader, gguf_checkpoint, gguf_config, read_gguf_header
-from vllm_operator.models.errors import ModelGated, ModelNotFound, ModelUnreadable, SourceOffline
 from vllm_operator.models.source.files import (
     CONFIG,
     INDEX,
@@ -202,9 +202,7 @@ class HubSource:
     def _fetch(self, repo: _Repo, name: str, *, limit: int, first: int | None = None) -> bytes:
         """Up to `limit` bytes of a file, from byte `first` on; a whole file (`first` unset) must not be longer."""
         url = hf_hub_url(repo.repo_id, name, revision=repo.commit, endpoint=self._endpoint)
-        headers = build_hf_headers(
-            token=repo.token or False, library_name="vllm-operator", library_version=__version__
-        )
+        headers = build_hf_headers(token=repo.token or False, library_name="vllm-operator", library_version=__version__)
         if first is not None:
             headers["Range"] = f"bytes={first}-{first + limit - 1}"
         content = bytearray()

@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 from vllm_operator.models.weights.totals import (
-    WeightBytes,
     Weighing,
+    WeightBytes,
     parameters,
     weigh,
     weights_by_stage,
     weights_per_gpu,
 )
 
-__all__ = ["WeightBytes", "Weighing", "parameters", "weigh", "weights_by_stage", "weights_per_gpu"]
+__all__ = ["Weighing", "WeightBytes", "parameters", "weigh", "weights_by_stage", "weights_per_gpu"]

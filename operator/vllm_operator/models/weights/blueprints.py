@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from vllm_operator.models.weights.families import hybrids
+from vllm_operator.models.weights.families import encoders, hybrids, interleaved
 from vllm_operator.models.weights.families.decoder import decoder
+from vllm_operator.models.weights.families.deepseek_v4 import deepseek_v4
 from vllm_operator.models.weights.families.latent import latent_decoder
 from vllm_operator.models.weights.families.towers import TOWERS
 from vllm_operator.models.weights.families.traits import TRAITS
-from vllm_operator.models.weights.fields import integer, section, text
+from vllm_operator.models.weights.fields import integer, items, section, text
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,6 +26,7 @@ _BUILDERS: dict[str, Callable[[Config], Blueprint]] = {
     "kimi_k2": latent_decoder,
     "glm_moe_dsa": latent_decoder,
     "glm4_moe_lite": latent_decoder,
+    "deepseek_v4": deepseek_v4,
     "mamba": hybrids.mamba_model,
     "falcon_mamba": hybrids.mamba_model,
     "mamba2": hybrids.mamba2_model,
@@ -41,6 +43,17 @@ _BUILDERS: dict[str, Callable[[Config], Blueprint]] = {
     "qwen3_5_moe": hybrids.qwen3_next,
     "qwen3_5_moe_text": hybrids.qwen3_next,
     "kimi_linear": hybrids.kimi_linear,
+    "mimo_v2_flash": interleaved.mimo_v2,
+    "mimo_v2": interleaved.mimo_v2,
+    "minimax_m3": interleaved.minimax_m3,
+    "minimax_m3_text": interleaved.minimax_m3,
+    "llama4_text": interleaved.llama4,
+    "gemma4_text": interleaved.gemma4,
+    "gemma3n_text": interleaved.gemma3n,
+    "bert": encoders.bert,
+    "roberta": encoders.bert,
+    "xlm-roberta": encoders.bert,
+    "whisper": encoders.whisper,
 }
 
 
@@ -67,8 +80,23 @@ def _with_tower(model: Blueprint, config: Config, tower: Callable[[Config], Laye
     return replace(model, exact=model.exact and not wrapped)
 
 
+# Language models inside a wrapper that name their class but no model_type.
+_KIND_BY_ARCHITECTURE = {
+    "MiniMaxM3SparseForCausalLM": "minimax_m3",
+    "DeepseekV3ForCausalLM": "deepseek_v3",
+    "LlamaForCausalLM": "llama",
+    "MistralForCausalLM": "mistral",
+    "Qwen2ForCausalLM": "qwen2",
+    "Qwen3ForCausalLM": "qwen3",
+}
+
+
+def _architecture(model: Config) -> str:
+    return next((name for name in items(model, "architectures") if isinstance(name, str)), "")
+
+
 def _language_model(model: Config) -> Blueprint:
-    kind = text(model, "model_type")
+    kind = text(model, "model_type") or _KIND_BY_ARCHITECTURE.get(_architecture(model), "")
     builder = _BUILDERS.get(kind)
     if builder is not None:
         return builder(model)

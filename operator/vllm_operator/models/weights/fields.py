@@ -27,7 +27,9 @@ def number(config: Config, name: str, *, default: float) -> float:
     value = config.get(name)
     if isinstance(value, float):
         return value if isfinite(value) else default
-    return float(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST else default
+    return (
+        float(value) if isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _LARGEST else default
+    )
 
 
 def flag(config: Config, *names: str, default: bool = False) -> bool:

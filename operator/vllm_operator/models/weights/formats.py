@@ -86,11 +86,11 @@ def linear_bytes(fmt: WeightFormat, *, inputs: int, outputs: tuple[int, ...], el
         case Storage.PACKED_INT:
             return _packed_int_bytes(fmt, inputs=inputs, out=out, element_bytes=element_bytes)
         case Storage.NVFP4:
-            return weights // 2 + weights // (fmt.group or 16) + 2 * len(outputs) * _FP32
+            return weights // 2 + inputs // (fmt.group or 16) * out + 2 * len(outputs) * _FP32
         case Storage.MXFP4:
-            return weights // 2 + weights // 32
+            return weights // 2 + inputs // 32 * out
         case Storage.MXFP8:
-            return weights + weights // 32
+            return weights + inputs // 32 * out
         case Storage.NF4:
             return _ceil(weights, 2)
         case Storage.INT8_ROW:

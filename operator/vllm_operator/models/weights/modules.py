@@ -26,10 +26,14 @@ class Extent:
     units: int
     width: int = 1
     sharding: Sharding = Sharding.DIVIDED
+    whole_unless_divisible_by: int = 0
+    """Heads of the tower this belongs to: where ranks do not divide them, every rank holds all; 0 = not asked."""
 
     def on_rank(self, ranks: int) -> int:
         """Elements of this dimension that one of `ranks` holds."""
         if self.sharding is Sharding.WHOLE or ranks == 1:
+            return self.units * self.width
+        if self.whole_unless_divisible_by and self.whole_unless_divisible_by % ranks:
             return self.units * self.width
         return max(1, -(-self.units // ranks)) * self.width
 
@@ -102,6 +106,8 @@ class Experts:
     intermediate: int
     gated: bool = True
     bias: bool = False
+    smallest_share: int = 1
+    """Width below which a rank's share is padded up when the experts are divided (Kimi)."""
 
 
 Module = Linear | Tensor | Vocabulary | Experts
@@ -121,8 +127,8 @@ class Blueprint:
     layers: tuple[Layer, ...] = ()
     last: Layer = ()
     """Held by the last stage: final norm, output head."""
-    every: Layer = ()
-    """Held by every stage."""
+    vocabulary_everywhere: bool = False
+    """Every pipeline stage builds the embedding and the head, used or not."""
     tied: bool = False
     """The output head is the token embedding: the last stage of several holds its own copy."""
     rotary_tables: tuple[tuple[int, int], ...] = ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any
@@ -41,7 +41,10 @@ class Pattern:
     def matches(self, name: str) -> bool:
         """Whether the layer of that canonical name is meant."""
         if self.text.startswith("re:"):
-            return _regex(self.text[3:]).match(name) is not None or _regex(self.text[3:]).match("model." + name) is not None
+            return (
+                _regex(self.text[3:]).match(name) is not None
+                or _regex(self.text[3:]).match("model." + name) is not None
+            )
         if "*" in self.text:
             return fnmatchcase(name, self.text)
         if name == self.text:
@@ -61,11 +64,34 @@ def _regex(pattern: str) -> re.Pattern[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """Layers that match any target are stored in this format."""
+    """Layers that match a target, or lie below a named one, are stored in this format."""
 
     fmt: WeightFormat
-    targets: tuple[Pattern, ...] = ()
+    names: frozenset[str] = frozenset()
+    patterns: tuple[Pattern, ...] = ()
     everything: bool = True
+
+    def covers(self, name: str) -> bool:
+        """Whether the layer of that canonical name is meant."""
+        return self._named(name) or any(pattern.matches(name) for pattern in self.patterns)
+
+    def _named(self, name: str) -> bool:
+        while name:
+            if name in self.names:
+                return True
+            name = name.rpartition(".")[0]
+        return False
+
+
+def _rule(fmt: WeightFormat, targets: Sequence[str], *, everything: bool = False) -> Rule:
+    plain = [target for target in targets if not target.startswith("re:") and "*" not in target]
+    patterns = [target for target in targets if target.startswith("re:") or "*" in target]
+    return Rule(
+        fmt=fmt,
+        names=frozenset(canonical(target.strip()) for target in plain),
+        patterns=tuple(Pattern(_canonical_pattern(target)) for target in patterns),
+        everything=everything,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,11 +135,8 @@ class QuantizationRules:
         if any(self._ignored(canonical(sample)) for sample in samples):
             return PLAIN
         for rule in self.rules:
-            if rule.everything or any(
-                target.matches(candidate)
-                for candidate in (name, *siblings, *map(canonical, samples))
-                for target in rule.targets
-            ):
+            candidates = (name, *siblings, *map(canonical, samples))
+            if rule.everything or any(rule.covers(candidate) for candidate in candidates):
                 return rule.fmt
         return PLAIN if self.rules else default
 
@@ -174,9 +197,7 @@ def _runtime_rules(method: str | None) -> QuantizationRules:
             return QuantizationRules(method=method, linear=fmt, experts=fmt)
         case "int8_per_channel" | "experts_int8":
             fmt = WeightFormat(storage=Storage.BYTE_CHANNEL, bits=8)
-            return QuantizationRules(
-                method=method, linear=PLAIN if method == "experts_int8" else fmt, experts=fmt
-            )
+            return QuantizationRules(method=method, linear=PLAIN if method == "experts_int8" else fmt, experts=fmt)
         case "mxfp8":
             fmt = WeightFormat(storage=Storage.MXFP8, bits=8)
             return QuantizationRules(method=method, linear=fmt, experts=fmt)
@@ -198,6 +219,18 @@ def _fp8(config: Mapping[str, Any], method: str) -> QuantizationRules:
         static = config.get("activation_scheme") == "static"
         fmt = WeightFormat(storage=Storage.BYTE_TENSOR, bits=8, static_input_scale=static)
     return QuantizationRules(method=method, linear=fmt, experts=fmt, **_ignores(skipped))
+
+
+def deepseek_v4_rules(config: Mapping[str, Any], *, expert_dtype: str) -> QuantizationRules:
+    """DeepSeek V4: FP8 blocks with one-byte scales, and routed experts in a format of their own."""
+    base = _fp8(config, "deepseek_v4_fp8")
+    linear = replace(base.linear, block_scale_bytes=1)
+    experts = linear
+    if _text(config.get("moe_quant_algo")).upper() == "NVFP4":
+        experts = WeightFormat(storage=Storage.NVFP4, bits=4, group=_group(config.get("group_size")) or 16)
+    elif expert_dtype == "fp4":
+        experts = WeightFormat(storage=Storage.MXFP4, bits=4, group=32)
+    return QuantizationRules(method="deepseek_v4_fp8", linear=linear, experts=experts)
 
 
 def _awq(config: Mapping[str, Any]) -> QuantizationRules:
@@ -233,9 +266,7 @@ def _gptq(config: Mapping[str, Any]) -> QuantizationRules:
         experts=fmt,
         head_quantized=config.get("lm_head") is True,
         patterns=tuple(Pattern("re:" + name) for name in excluded)
-        + tuple(
-            Pattern(canonical(name), substring=True) for name in _strings(config.get("modules_to_not_convert"))
-        ),
+        + tuple(Pattern(canonical(name), substring=True) for name in _strings(config.get("modules_to_not_convert"))),
     )
 
 
@@ -259,8 +290,7 @@ def _auto_round(config: Mapping[str, Any]) -> QuantizationRules:
     named = blocks.split(",") if isinstance(blocks, str) else _strings(blocks)
     rules: tuple[Rule, ...] = ()
     if named:
-        targets = tuple(Pattern(canonical(name.strip()), prefix=True) for name in named)
-        rules = (Rule(fmt=fmt, targets=targets, everything=False),)
+        rules = (_rule(fmt, named),)
     return QuantizationRules(method="auto-round", linear=fmt, experts=fmt, rules=rules, **_ignores(plain))
 
 
@@ -313,10 +343,7 @@ def _modelopt_mixed(config: Mapping[str, Any], skipped: Sequence[str]) -> Quanti
             fmt = _modelopt_format(_text(setting.get("quant_algo")).upper(), setting)
             if fmt is not None:
                 by_format.setdefault(fmt, []).append(str(name))
-    rules = [
-        Rule(fmt=fmt, targets=tuple(Pattern(canonical(name), prefix=True) for name in names), everything=False)
-        for fmt, names in by_format.items()
-    ]
+    rules = [_rule(fmt, names) for fmt, names in by_format.items()]
     if not rules:
         rules = list(_compressed_groups(config, modelopt=True))
     return QuantizationRules(
@@ -346,13 +373,7 @@ def _compressed_groups(config: Mapping[str, Any], *, modelopt: bool) -> tuple[Ru
         fmt = _compressed_format(group, _text(group.get("format") or config.get("format")), modelopt=modelopt)
         targets = _strings(group.get("targets"))
         everything = any(target in ("Linear", "FusedMoE", "RoutedExperts") for target in targets)
-        rules.append(
-            Rule(
-                fmt=fmt,
-                targets=tuple(Pattern(_canonical_pattern(target), prefix=True) for target in targets),
-                everything=everything,
-            )
-        )
+        rules.append(_rule(fmt, targets, everything=everything))
     return tuple(rules)
 
 

@@ -63,22 +63,22 @@ def bytes_per_stage(
 ) -> tuple[int, ...]:
     """Parameter bytes that one rank of each pipeline stage allocates."""
     ledger = _Ledger(rules, ranks, element_bytes)
-    every = ledger.layer(blueprint.every, None)
-    first = ledger.layer(blueprint.first, None)
-    last = ledger.layer(blueprint.last, None)
+    first, last = ledger.layer(blueprint.first, None), ledger.layer(blueprint.last, None)
+    embedding, head = ledger.vocabularies(blueprint.first), ledger.vocabularies(blueprint.last)
     stages: list[int] = []
     start = 0
     counts = layers_per_stage(len(blueprint.layers), ranks.pipeline)
     for stage, count in enumerate(counts):
-        total = every + sum(ledger.layer(blueprint.layers[index], index) for index in range(start, start + count))
-        if stage == 0:
+        total = sum(ledger.layer(blueprint.layers[index], index) for index in range(start, start + count))
+        is_first, is_last = stage == 0, stage == ranks.pipeline - 1
+        if is_first:
             total += first
-        if stage == ranks.pipeline - 1:
+        elif blueprint.vocabulary_everywhere or (is_last and blueprint.tied):
+            total += embedding
+        if is_last:
             total += last
-            if blueprint.tied and ranks.pipeline > 1:
-                total += sum(
-                    ledger.module(module, None) for module in blueprint.first if isinstance(module, Vocabulary)
-                )
+        elif blueprint.vocabulary_everywhere:
+            total += head
         stages.append(total)
         start += count
     return tuple(stages)
@@ -100,6 +100,9 @@ class _Ledger:
         if key not in self._counted:
             self._counted[key] = sum(self.module(module, index) for module in modules)
         return self._counted[key]
+
+    def vocabularies(self, modules: Layer) -> int:
+        return sum(self.module(module, None) for module in modules if isinstance(module, Vocabulary))
 
     def module(self, module: Module, index: int | None) -> int:
         match module:
@@ -143,6 +146,8 @@ class _Ledger:
             count = -(-count // ranks.experts)
         else:
             intermediate = -(-intermediate // ranks.experts)
+            if ranks.experts > 1:
+                intermediate = max(intermediate, module.smallest_share)
         return experts_bytes(
             self._rules.for_experts(_named(module.name, index)),
             count=count,

@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 
 _LAYER = re.compile(r"(?:^|\.)(?:layers|h|blocks|block|blk)\.(\d+)\.")
 _EXPERT = re.compile(r"\.experts?\.|_exps\.")
-_VOCABULARY = re.compile(r"(?:^|\.)(?:embed_tokens|wte|word_embeddings|tok_embeddings|lm_head|embed_out|token_embd|output)\.weight$")
+_VOCABULARY = re.compile(
+    r"(?:^|\.)(?:embed_tokens|wte|word_embeddings|tok_embeddings|lm_head|embed_out|token_embd|output)\.weight$"
+)
 _FIRST = re.compile(r"embed|wte|wpe|vision|visual|audio|tower|multi_modal|projector|mlp1\.|token_embd")
 _DIVIDED = re.compile(
     r"\.(?:q|k|v|o|g|gate|up|down|gate_up|qkv|out|in|q_b|kv_b|b)_proj\."

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vllm_operator.models.facts import FactsBasis
 from vllm_operator.models.weights.blueprints import blueprint
-from vllm_operator.models.weights.fields import section
+from vllm_operator.models.weights.fields import section, text
 from vllm_operator.models.weights.formats import ExpertPadding, bytes_per_weight
-from vllm_operator.models.weights.quantization import UNQUANTIZED, quantization_rules
+from vllm_operator.models.weights.quantization import UNQUANTIZED, deepseek_v4_rules, quantization_rules
 from vllm_operator.models.weights.ranks import Ranks, bytes_per_stage, dtype_bytes
 from vllm_operator.models.weights.tensors import tensor_bytes_per_stage
 
@@ -52,34 +52,49 @@ def weights_by_stage(
         pipeline=resolved.pipeline_parallel_size,
         data=resolved.data_parallel_size,
         expert_parallel=resolved.enable_expert_parallel,
-        padding=expert_padding(device),
+        padding=allocated_padding(device),
     )
     if not facts.config:
         return _from_parameter_count(facts, resolved, ranks)
-    runtime = resolved.quantization if facts.quantization is None else None
-    weighing = weigh(
-        facts.config,
-        hf_quant_config=facts.hf_quant_config,
-        has_lm_head=facts.checkpoint.has_lm_head if facts.checkpoint else None,
-        runtime_quantization=runtime,
-    )
-    stages = weighing.bytes_per_stage(ranks, dtype=resolved.dtype)
-    basis, exact = FactsBasis.CONFIG, weighing.exact
     checkpoint = facts.checkpoint
-    if not exact and checkpoint is not None and runtime is None:
-        if checkpoint.tensors:
-            stages = tensor_bytes_per_stage(checkpoint.tensors, ranks, num_layers=facts.num_layers)
-            basis = checkpoint.basis
-        elif checkpoint.total_bytes is not None:
-            stages = _scaled(stages, weighing, checkpoint, dtype=resolved.dtype)
-            basis = FactsBasis.CHECKPOINT_SIZE
-    elif exact and checkpoint is not None and checkpoint.tensors:
+    has_lm_head = checkpoint.has_lm_head if checkpoint else None
+    weighing = weigh(facts.config, hf_quant_config=facts.hf_quant_config, has_lm_head=has_lm_head)
+    stages = weighing.bytes_per_stage(ranks, dtype=resolved.dtype)
+    runtime = resolved.quantization if weighing.rules.method is None else None
+    loading = weighing if runtime is None else replace(weighing, rules=quantization_rules(None, runtime=runtime))
+    loaded = loading.bytes_per_stage(replace(ranks, padding=kernel_padding(device)), dtype=resolved.dtype)
+    basis = FactsBasis.CONFIG
+    if checkpoint is not None and checkpoint.tensors and loading.exact:
         basis = checkpoint.basis
+    elif checkpoint is not None and runtime is None and not weighing.exact:
+        known = _from_checkpoint(facts, checkpoint, weighing, ranks, stages, dtype=resolved.dtype)
+        if known is not None:
+            stages = loaded = known
+            basis = checkpoint.basis
     buffers = weighing.blueprint.buffer_bytes(dtype_bytes(resolved.dtype))
     return tuple(
-        WeightBytes(parameter_bytes=stage, loaded_bytes=stage + buffers, basis=basis, exact=exact)
-        for stage in stages
+        WeightBytes(parameter_bytes=stage, loaded_bytes=kept + buffers, basis=basis, exact=loading.exact)
+        for stage, kept in zip(stages, loaded, strict=True)
     )
+
+
+def _from_checkpoint(
+    facts: ModelFacts,
+    checkpoint: CheckpointFacts,
+    weighing: Weighing,
+    ranks: Ranks,
+    stages: tuple[int, ...],
+    *,
+    dtype: str,
+) -> tuple[int, ...] | None:
+    """What the weight files say of a model whose family is not known; None when they say nothing."""
+    if checkpoint.tensors:
+        return tensor_bytes_per_stage(checkpoint.tensors, ranks, num_layers=facts.num_layers)
+    whole = sum(weighing.bytes_per_stage(Ranks(), dtype=dtype))
+    if checkpoint.total_bytes is None or not whole:
+        return None
+    # The files give the sum, the estimate from the config the shares.
+    return tuple(stage * checkpoint.total_bytes // whole for stage in stages)
 
 
 def parameters(facts: ModelFacts) -> int:
@@ -90,17 +105,22 @@ def parameters(facts: ModelFacts) -> int:
     return weigh(facts.config, has_lm_head=has_lm_head).parameter_count()
 
 
-def expert_padding(device: Device | None) -> ExpertPadding:
-    """Multiples to which a GPU's MXFP4 kernel rounds experts.
+def allocated_padding(device: Device | None) -> ExpertPadding:
+    """Multiples to which MXFP4 experts are rounded when they are allocated.
 
-    Source: vLLM 0.33 fused_moe/oracle/mxfp4.py: Triton on Hopper, TensorRT-LLM on Blackwell, Marlin elsewhere.
+    Source: vLLM 0.33 fused_moe/oracle/mxfp4.py: Triton on Hopper and Blackwell, Marlin elsewhere.
     """
-    major = _capability_major(device)
-    if major == 9:
-        return ExpertPadding()
-    return ExpertPadding(hidden=256, intermediate=256 if major == 10 else 128)
+    return ExpertPadding() if _capability_major(device) in (9, 10) else ExpertPadding(hidden=256, intermediate=128)
 
 
+def kernel_padding(device: Device | None) -> ExpertPadding:
+    """Multiples to which the kernel that serves them rounds MXFP4 experts: TensorRT-LLM's on Blackwell, from FlashInfer."""
+    if _capability_major(device) == _BLACKWELL_MAJOR:
+        return ExpertPadding(hidden=256, intermediate=256)
+    return allocated_padding(device)
+
+
+_BLACKWELL_MAJOR = 10
 _HOPPER_MAJOR = 9
 _MAJOR_BY_PRODUCT = (
     ("H100", 9),
@@ -159,10 +179,12 @@ def weigh(
     """Reads a raw config. `has_lm_head` is what the checkpoint says where the config leaves tying open."""
     if has_lm_head and not _says_tied(config):
         config = _untied(config)
-    return Weighing(
-        blueprint=blueprint(config),
-        rules=quantization_rules(_quantization(config, hf_quant_config), runtime=runtime_quantization),
-    )
+    stated = _quantization(config, hf_quant_config)
+    if stated is not None and config.get("model_type") == "deepseek_v4":
+        rules = deepseek_v4_rules(stated, expert_dtype=text(config, "expert_dtype"))
+    else:
+        rules = quantization_rules(stated, runtime=runtime_quantization)
+    return Weighing(blueprint=blueprint(config), rules=rules)
 
 
 _LANGUAGE_SECTIONS = ("text_config", "llm_config", "language_config")
@@ -191,19 +213,8 @@ def _quantization(config: Config, hf_quant_config: Config | None) -> Config | No
     return hf_quant_config
 
 
-def _scaled(
-    stages: tuple[int, ...], weighing: Weighing, checkpoint: CheckpointFacts, *, dtype: str
-) -> tuple[int, ...]:
-    """The file size, divided as the estimate from the config divides: shares are surer than the sum."""
-    whole = sum(weighing.bytes_per_stage(Ranks(), dtype=dtype))
-    total = checkpoint.total_bytes or 0
-    return tuple(stage * total // whole for stage in stages) if whole else stages
-
-
 def _from_parameter_count(facts: ModelFacts, resolved: ResolvedSettings, ranks: Ranks) -> tuple[WeightBytes, ...]:
     each = bytes_per_weight(resolved.quantization, dtype_bytes(resolved.dtype))
     share = int((facts.parameters or 0) * each / (ranks.tensor * ranks.pipeline))
-    one = WeightBytes(
-        parameter_bytes=share, loaded_bytes=share, basis=FactsBasis.PARAMETER_COUNT, exact=False
-    )
+    one = WeightBytes(parameter_bytes=share, loaded_bytes=share, basis=FactsBasis.PARAMETER_COUNT, exact=False)
     return (one,) * ranks.pipeline

@@ -59,6 +59,7 @@ def assemble(config: Config, traits: Traits, layers: tuple[Layer, ...], *, exact
         layers=layers,
         last=tuple(last),
         tied=tied,
+        vocabulary_everywhere=traits.vocabulary_everywhere,
         rotary_tables=rotary_tables(config, head_dim=head_dim(config)),
         exact=exact,
     )
@@ -104,13 +105,13 @@ def attention(
             bias=qkv_bias,
             parts=("q_proj", "k_proj", "v_proj"),
         ),
-        Linear(
-            name=name + ".o_proj", inputs=divided(heads, value_dim), outputs=(whole(hidden),), bias=output_bias
-        ),
+        Linear(name=name + ".o_proj", inputs=divided(heads, value_dim), outputs=(whole(hidden),), bias=output_bias),
     ]
     kind = traits.qk_norm
     if kind is QkNorm.CONFIG:
         kind = QkNorm.PER_HEAD if flag(config, "use_qk_norm", "qk_layernorm") else QkNorm.NONE
+    if traits.sinks:
+        modules.append(Tensor(name=name + ".sinks", extents=(divided(heads),)))
     modules.extend(query_key_norms(name, kind, heads=heads, kv_heads=kv_heads, dim=dim))
     return tuple(modules)
 
@@ -136,7 +137,12 @@ def mlp(config: Config, traits: Traits, *, intermediate: int | None = None, name
     size = intermediate or intermediate_size(config)
     bias = has_bias(config, traits.mlp_bias, traits.mlp_bias_fields, default=traits.bias_default)
     return feed_forward(
-        name or LAYER + traits.mlp, hidden=hidden_size(config), intermediate=size, gated=traits.gated, bias=bias
+        name or LAYER + traits.mlp,
+        hidden=hidden_size(config),
+        intermediate=size,
+        gated=traits.gated,
+        bias=bias,
+        shard=divided if traits.mlp_divided else whole,
     )
 
 

@@ -82,6 +82,7 @@ def moe_modules(config: Config, traits: Traits) -> Layer:
 
     hidden, count = hidden_size(config), expert_count(config)
     name = LAYER + traits.moe
+    latent = integer(config, "routed_expert_hidden_size")
     modules: list[Module] = [
         Linear(
             name=name + ".gate",
@@ -94,19 +95,20 @@ def moe_modules(config: Config, traits: Traits) -> Layer:
         Experts(
             name=name + ".experts",
             count=count,
-            hidden=hidden,
+            hidden=latent or hidden,
             intermediate=expert_intermediate_size(config),
             gated=traits.gated,
             bias=traits.expert_bias,
+            smallest_share=traits.smallest_expert_share,
         ),
     ]
     if has_routing_bias(config, traits):
         modules.append(Tensor(name=name + ".correction_bias", extents=(whole(count),), dtype="float32"))
+    if latent:
+        modules.extend(latent_projections(name, hidden=hidden, latent=latent))
     shared = shared_intermediate_size(config)
     if shared:
-        modules.extend(
-            feed_forward(name + ".shared_experts", hidden=hidden, intermediate=shared, gated=traits.gated)
-        )
+        modules.extend(feed_forward(f"{name}.{traits.shared}", hidden=hidden, intermediate=shared, gated=traits.gated))
         if traits.shared_expert_gate:
             modules.append(
                 Linear(
@@ -117,6 +119,20 @@ def moe_modules(config: Config, traits: Traits) -> Layer:
                 )
             )
     return tuple(modules)
+
+
+def latent_projections(name: str, *, hidden: int, latent: int) -> Layer:
+    """Projections around experts that work in a narrower space (Kimi K3); whole on every rank."""
+    return (
+        Linear(
+            name=name + ".routed_expert_down_proj",
+            inputs=whole(hidden),
+            outputs=(whole(latent),),
+            quantizable=False,
+        ),
+        Tensor(name=name + ".routed_expert_norm", extents=(whole(latent),)),
+        Linear(name=name + ".routed_expert_up_proj", inputs=whole(latent), outputs=(whole(hidden),), quantizable=False),
+    )
 
 
 def has_routing_bias(config: Config, traits: Traits) -> bool:

@@ -11,7 +11,6 @@ from vllm_operator.models.weights.families.decoder import (
     attention,
     feed_forward,
     head_count,
-    head_dim,
     hidden_size,
     intermediate_size,
     layer_count,
@@ -330,6 +329,8 @@ def qwen3_next(config: Config) -> Blueprint:
         mlp_bias=Bias.NEVER,
         qk_norm=QkNorm.PER_HEAD,
         shared_expert_gate=True,
+        shared="shared_expert",
+        vocabulary_everywhere=text(config, "model_type") == "qwen3_next",
         output_gate=flag(config, "attn_output_gate", default=True),
     )
     net = gated_delta_net(
@@ -368,12 +369,20 @@ def kimi_linear(config: Config) -> Blueprint:
         kernel=integer(linear, "short_conv_kernel_size", default=4),
         full_rank_gate=flag(linear, "use_full_rank_gate"),
     )
-    traits = replace(LATENT_TRAITS, routing_bias=True, moe="block_sparse_moe")
+    traits = replace(
+        LATENT_TRAITS,
+        routing_bias=True,
+        moe="block_sparse_moe",
+        smallest_expert_share=integer(config, "min_moe_intermediate_per_partition", default=256),
+    )
     # Layers are numbered from one here.
     delta_layers = set(items(linear, "kda_layers"))
     sparse_at = expert_layers(config)
     sparse = moe_modules(config, traits) if any(sparse_at) else ()
     dense, norms, latent = mlp(config, traits), _norm(hidden, 2), latent_attention(config)
+    if flag(config, "mla_use_output_gate"):
+        heads = divided(head_count(config), integer(config, "v_head_dim"))
+        latent += (Linear(name=LAYER + "self_attn.g_proj", inputs=whole(hidden), outputs=(heads,)),)
     layers = [
         norms + (delta if index + 1 in delta_layers else latent) + (sparse if sparse_at[index] else dense)
         for index in range(count)
@@ -383,11 +392,8 @@ def kimi_linear(config: Config) -> Blueprint:
 
 __all__ = [
     "bamba",
-    "divided",
     "falcon_h1",
     "granite_hybrid",
-    "head_count",
-    "head_dim",
     "jamba",
     "kimi_linear",
     "lfm2",

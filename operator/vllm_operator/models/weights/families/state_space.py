@@ -136,9 +136,7 @@ def gated_delta_net(name: str, shape: DeltaNetShape) -> Layer:
             outputs=(heads, heads),
             parts=("in_proj_b", "in_proj_a"),
         ),
-        Linear(
-            name=name + ".conv1d", inputs=whole(shape.kernel), outputs=(keys, keys, values), quantizable=False
-        ),
+        Linear(name=name + ".conv1d", inputs=whole(shape.kernel), outputs=(keys, keys, values), quantizable=False),
         Tensor(name=name + ".dt_bias", extents=(heads,)),
         Tensor(name=name + ".A_log", extents=(heads,), dtype="float32"),
         Tensor(name=name + ".norm", extents=(whole(shape.value_dim),)),

@@ -45,6 +45,7 @@ class Traits:
     mlp_bias_fields: tuple[str, ...] = ("mlp_bias",)
     bias_default: bool = False
     gated: bool = True
+    mlp_divided: bool = True
     norms: int = 2
     norm_bias: bool = False
     qk_norm: QkNorm = QkNorm.NONE
@@ -65,6 +66,11 @@ class Traits:
     router_dtype: str | None = None
     """The router's own dtype, where it is not the model's."""
     expert_bias: bool = False
+    shared: str = "shared_experts"
+    sinks: bool = False
+    """One learned attention sink for each query head."""
+    smallest_expert_share: int = 1
+    vocabulary_everywhere: bool = False
     output_gate: bool = False
     """The query projection also makes a gate of the same size (`attn_output_gate`)."""
 
@@ -74,9 +80,7 @@ _QWEN2 = Traits(qkv_bias=Bias.ALWAYS, output_bias=Bias.NEVER, mlp_bias=Bias.NEVE
 _QWEN3 = Traits(qk_norm=QkNorm.PER_HEAD, mlp_bias=Bias.NEVER)
 _GEMMA = Traits(tied=True, mlp_bias=Bias.NEVER)
 _NO_BIAS = Traits(qkv_bias=Bias.NEVER, output_bias=Bias.NEVER, mlp_bias=Bias.NEVER)
-_ALL_BIAS = Traits(
-    qkv_bias=Bias.ALWAYS, output_bias=Bias.ALWAYS, mlp_bias=Bias.ALWAYS, gated=False, norm_bias=True
-)
+_ALL_BIAS = Traits(qkv_bias=Bias.ALWAYS, output_bias=Bias.ALWAYS, mlp_bias=Bias.ALWAYS, gated=False, norm_bias=True)
 _DEEPSEEK_MOE = Traits(output_bias=Bias.NEVER, mlp_bias=Bias.NEVER)
 
 TRAITS: dict[str, Traits] = {
@@ -110,7 +114,11 @@ TRAITS: dict[str, Traits] = {
     "qwen": Traits(qkv_bias=Bias.ALWAYS, output_bias=Bias.NEVER, mlp_bias=Bias.NEVER),
     "qwen2": _QWEN2,
     "qwen2_moe": Traits(
-        qkv_bias=Bias.ALWAYS, output_bias=Bias.NEVER, mlp_bias=Bias.NEVER, shared_expert_gate=True
+        qkv_bias=Bias.ALWAYS,
+        output_bias=Bias.NEVER,
+        mlp_bias=Bias.NEVER,
+        shared_expert_gate=True,
+        shared="shared_expert",
     ),
     "qwen3": _QWEN3,
     "qwen3_moe": _QWEN3,
@@ -146,6 +154,7 @@ TRAITS: dict[str, Traits] = {
         tied=True,
     ),
     "gpt_bigcode": Traits(
+        mlp_divided=False,
         qkv_bias=Bias.ALWAYS,
         output_bias=Bias.ALWAYS,
         mlp_bias=Bias.ALWAYS,
@@ -213,7 +222,9 @@ TRAITS: dict[str, Traits] = {
     ),
     "glm": Traits(output_bias=Bias.NEVER, mlp_bias=Bias.NEVER),
     "glm4": Traits(output_bias=Bias.NEVER, mlp_bias=Bias.NEVER, norms=4),
-    "glm4_moe": Traits(output_bias=Bias.NEVER, mlp_bias=Bias.NEVER, routing_bias=True, router_dtype="float32", qk_norm=QkNorm.CONFIG),
+    "glm4_moe": Traits(
+        output_bias=Bias.NEVER, mlp_bias=Bias.NEVER, routing_bias=True, router_dtype="float32", qk_norm=QkNorm.CONFIG
+    ),
     "nemotron": Traits(gated=False, norm_bias=True),
     "exaone": Traits(qkv_bias=Bias.NEVER, output_bias=Bias.NEVER, mlp_bias=Bias.NEVER, attention="attn.attention"),
     "exaone4": Traits(qkv_bias=Bias.NEVER, output_bias=Bias.NEVER, mlp_bias=Bias.NEVER, qk_norm=QkNorm.PER_HEAD),
@@ -231,7 +242,7 @@ TRAITS: dict[str, Traits] = {
     ),
     "deepseek": _DEEPSEEK_MOE,
     "dots1": Traits(mlp_bias=Bias.NEVER, output_bias=Bias.NEVER, qk_norm=QkNorm.PER_HEAD, routing_bias=True),
-    "gpt_oss": Traits(mlp_bias=Bias.ALWAYS, router_bias=True, expert_bias=True),
+    "gpt_oss": Traits(mlp_bias=Bias.ALWAYS, router_bias=True, expert_bias=True, sinks=True, vocabulary_everywhere=True),
     "minimax_m2": Traits(
         qkv_bias=Bias.NEVER,
         output_bias=Bias.NEVER,
