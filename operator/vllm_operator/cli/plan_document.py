@@ -49,7 +49,7 @@ def document_of(entry: Judged) -> dict[str, Any]:
         "tradeOffs": [
             {"contextLength": row.context_length, "maxConcurrency": row.max_concurrency} for row in plan.trade_offs
         ],
-        "alternatives": [_alternative(alternative) for alternative in plan.alternatives],
+        "alternatives": [_alternative(alternative) for alternative in entry.alternatives],
         "objects": list(entry.objects),
     }
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from vllm_operator.cli.planning import Judged
-    from vllm_operator.planning.plan import Plan
+    from vllm_operator.planning.plan import Alternative, Plan
 
 _STYLE = """
 :root { color-scheme: light dark; --weights: #3465a4; --kv: #4e9a06; --overhead: #c17d11; --free: #88888833; }
@@ -48,7 +48,7 @@ def _section(entry: Judged) -> Iterator[str]:
     yield from _memory(plan)
     yield from _flags(plan)
     yield from _trade_offs(plan)
-    yield from _alternatives(plan)
+    yield from _alternatives(entry.alternatives)
     yield from _suggestions(plan)
     if plan.warnings:
         yield "<h2>Warnings</h2><ul>" + "".join(f"<li>{escape(warning)}</li>" for warning in plan.warnings) + "</ul>"
@@ -96,8 +96,8 @@ def _trade_offs(plan: Plan) -> Iterator[str]:
     yield "</table>"
 
 
-def _alternatives(plan: Plan) -> Iterator[str]:
-    if not plan.alternatives:
+def _alternatives(alternatives: tuple[Alternative, ...]) -> Iterator[str]:
+    if not alternatives:
         return
     rows = [
         (
@@ -106,7 +106,7 @@ def _alternatives(plan: Plan) -> Iterator[str]:
             "-" if alternative.max_context is None else f"{alternative.max_context:,}",
             "-" if alternative.max_concurrency is None else f"{alternative.max_concurrency:,}",
         )
-        for alternative in plan.alternatives
+        for alternative in alternatives
     ]
     yield "<h2>GPU classes</h2>" + _table(("GPUs", "verdict", "max context", "max sequences"), rows)
 

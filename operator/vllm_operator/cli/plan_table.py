@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from vllm_operator.api.status import FeasibilityReport, MemoryBreakdown
     from vllm_operator.cli.planning import Judged
-    from vllm_operator.planning.plan import Plan
+    from vllm_operator.planning.plan import Alternative, Plan
 
 _BAR_CELLS = 30
 _NARROWEST, _WIDEST = 80, 120
@@ -44,8 +44,8 @@ def _page(entry: Judged, *, explain: bool, width: int) -> Iterator[str]:
         yield from _flags(plan, explain=explain, width=width)
     if plan.trade_offs:
         yield from _trade_offs(plan)
-    if explain and plan.alternatives:
-        yield from _alternatives(plan)
+    if explain and entry.alternatives:
+        yield from _alternatives(entry.alternatives)
     yield from _suggestions(plan, width)
     yield from _warnings(plan, width)
     yield from _objects(entry)
@@ -122,11 +122,11 @@ def _trade_offs(plan: Plan) -> Iterator[str]:
     yield from _aligned(rows)
 
 
-def _alternatives(plan: Plan) -> Iterator[str]:
+def _alternatives(alternatives: tuple[Alternative, ...]) -> Iterator[str]:
     yield ""
     yield "GPU classes, best first"
     rows: list[tuple[str, ...]] = [("GPUS", "VERDICT", "RISK", "HEADROOM GIB", "MAX CONTEXT", "MAX SEQUENCES")]
-    for alternative in plan.alternatives:
+    for alternative in alternatives:
         headroom = alternative.headroom_bytes
         rows.append(
             (

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vllm_operator.api.v1alpha1 import VLLMDeployment
     from vllm_operator.cli.documents import Documents
     from vllm_operator.cluster.inventory import Inventory
-    from vllm_operator.planning.plan import Plan
+    from vllm_operator.planning.plan import Alternative, Plan
 
 EXIT_FITS = 0
 EXIT_BAD_INPUT = 2
@@ -27,6 +27,7 @@ class Judged:
 
     deployment: VLLMDeployment
     plan: Plan
+    alternatives: tuple[Alternative, ...]
     objects: tuple[dict[str, Any], ...]
     facts_missing: str | None
     """Why the model's facts could not be had; None when they could."""
@@ -71,12 +72,19 @@ def _judge(
     deployment: VLLMDeployment, documents: Documents, inventory: Inventory, facts_directory: str | None
 ) -> Judged:
     from vllm_operator.cli.model_facts import facts_for
-    from vllm_operator.planning.decide import plan
+    from vllm_operator.planning.decide import compare, plan
 
     facts, missing = facts_for(deployment, directory=facts_directory, config_maps=documents.config_maps)
     metadata = deployment.metadata
-    planned = plan(deployment.spec, facts, inventory.crediting(f"{metadata.namespace}/{metadata.name}"))
-    return Judged(deployment=deployment, plan=planned, objects=_objects(deployment, planned), facts_missing=missing)
+    credited = inventory.crediting(f"{metadata.namespace}/{metadata.name}")
+    planned = plan(deployment.spec, facts, credited)
+    return Judged(
+        deployment=deployment,
+        plan=planned,
+        alternatives=compare(deployment.spec, facts, credited),
+        objects=_objects(deployment, planned),
+        facts_missing=missing,
+    )
 
 
 def _objects(deployment: VLLMDeployment, planned: Plan) -> tuple[dict[str, Any], ...]:

@@ -24,7 +24,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run until stopped; 2 when the settings are not valid."""
-    from vllm_operator.runtime.app import run as run_operator
     from vllm_operator.settings import SettingsError, load_settings
 
     try:
@@ -32,4 +31,6 @@ def run(args: argparse.Namespace) -> int:
     except SettingsError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
+    from vllm_operator.runtime.app import run as run_operator
+
     return run_operator(settings)

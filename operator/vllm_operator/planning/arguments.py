@@ -140,10 +140,11 @@ def _why_tensor(request: Request, candidate: Candidate) -> str:
 
 
 def _batch(request: Request, facts: ModelFacts, candidate: Candidate) -> Iterator[Flag]:
-    assert candidate.batching is not None
+    assert candidate.size is not None
+    batching = candidate.size.batching
     yield _flag("max-model-len", candidate.context_length, _why_context(request, facts, candidate))
-    yield _flag("max-num-seqs", candidate.batching.max_num_seqs, _why_sequences(request, candidate))
-    yield _flag("max-num-batched-tokens", candidate.batching.max_num_batched_tokens, _why_tokens(request, candidate))
+    yield _flag("max-num-seqs", batching.max_num_seqs, _why_sequences(request, candidate))
+    yield _flag("max-num-batched-tokens", batching.max_num_batched_tokens, _why_tokens(request, candidate))
     yield _flag(
         "gpu-memory-utilization",
         f"{request.policy.gpu_memory_utilization:g}",
@@ -172,7 +173,7 @@ def _why_context(request: Request, facts: ModelFacts, candidate: Candidate) -> s
 def _why_sequences(request: Request, candidate: Candidate) -> str:
     if request.max_num_seqs is not None:
         return "spec.engine.maxNumSeqs"
-    if candidate.batching is not None and candidate.batching.compact:
+    if candidate.size is not None and candidate.size.batching.compact:
         return "kept small: a larger batch's buffers do not fit"
     match request.batching_mode:
         case BatchingMode.THROUGHPUT:
@@ -186,7 +187,7 @@ def _why_sequences(request: Request, candidate: Candidate) -> str:
 def _why_tokens(request: Request, candidate: Candidate) -> str:
     if request.max_num_batched_tokens is not None:
         return "spec.engine.maxNumBatchedTokens"
-    if candidate.batching is not None and candidate.batching.compact:
+    if candidate.size is not None and candidate.size.batching.compact:
         return "kept small: a larger batch's activations do not fit"
     match request.batching_mode:
         case BatchingMode.THROUGHPUT:

@@ -13,7 +13,7 @@ from vllm_operator.planning.decision import HOLDS, decide
 from vllm_operator.planning.defaults import OperatorDefaults
 from vllm_operator.planning.fanout import inputs_read
 from vllm_operator.planning.messages import message_of, warnings_of
-from vllm_operator.planning.plan import Alternative, Placement, Plan, TradeOff, Verdict
+from vllm_operator.planning.plan import Alternative, Placement, Plan, TradeOff
 from vllm_operator.planning.report import feasibility_of, memory_of
 from vllm_operator.planning.request import request_of
 from vllm_operator.planning.source import parse_address
@@ -22,6 +22,7 @@ from vllm_operator.planning.suggestions import suggest
 if TYPE_CHECKING:
     from vllm_operator.api.spec import VLLMDeploymentSpec
     from vllm_operator.cluster.inventory import Inventory
+    from vllm_operator.cluster.records import GpuClass
     from vllm_operator.models.facts import ModelFacts
     from vllm_operator.planning.decision import Decision
     from vllm_operator.planning.request import Request
@@ -67,12 +68,12 @@ def plan(
         data_parallel_size=best.parallelism.data if best else request.data_parallel_size or 1,
         expert_parallel=best.parallelism.expert if best else bool(request.expert_parallel),
         max_model_len=(best.context_length or None) if best else request.context_length,
-        max_num_seqs=best.batching.max_num_seqs if best and best.batching else request.max_num_seqs,
+        max_num_seqs=best.size.batching.max_num_seqs if best and best.size else request.max_num_seqs,
         max_num_batched_tokens=(
-            best.batching.max_num_batched_tokens if best and best.batching else request.max_num_batched_tokens
+            best.size.batching.max_num_batched_tokens if best and best.size else request.max_num_batched_tokens
         ),
         gpu_memory_utilization=request.policy.gpu_memory_utilization,
-        kv_cache_dtype=best.forecast.resolved.kv_cache_dtype if best and best.forecast else request.kv_cache_dtype,
+        kv_cache_dtype=best.size.forecast.resolved.kv_cache_dtype if best and best.size else request.kv_cache_dtype,
         concurrency=best.concurrency if best else request.concurrency,
         replicas=request.replicas,
         image=image,
@@ -85,7 +86,6 @@ def plan(
         warnings=warnings_of(decision),
         reasons=reasons if best is not None else (),
         trade_offs=_trade_offs(decision),
-        alternatives=_alternatives(decision),
         inputs_read=inputs_read(request, gpus_per_replica=best.parallelism.gpus if best else 1),
     )
     return replace(unhashed, hash=_hash(unhashed, request))
@@ -109,29 +109,33 @@ def _checkpoint_bytes(facts: ModelFacts | None) -> int | None:
 
 def _trade_offs(decision: Decision) -> tuple[TradeOff, ...]:
     best, facts = decision.best, decision.facts
-    if best is None or best.memory_room is None or facts is None or decision.verdict not in HOLDS:
+    if best is None or best.size is None or facts is None or decision.verdict not in HOLDS:
         return ()
     contexts = {context for context in TRADE_OFF_CONTEXTS if context <= facts.max_model_len}
     contexts |= {best.context_length, facts.max_model_len}
     return tuple(
-        TradeOff(context_length=context, max_concurrency=best.memory_room.max_concurrency(context))
+        TradeOff(context_length=context, max_concurrency=best.size.memory_room.max_concurrency(context))
         for context in sorted(contexts)
     )
 
 
-def _alternatives(decision: Decision) -> tuple[Alternative, ...]:
-    """The best candidate of each GPU class, best first."""
-    seen: set[object] = set()
-    found = []
+def compare(
+    spec: VLLMDeploymentSpec,
+    facts: ModelFacts | None,
+    inventory: Inventory,
+    *,
+    defaults: OperatorDefaults = _DEFAULTS,
+) -> tuple[Alternative, ...]:
+    """The best way found on each GPU class that was looked at, best first: what `plan` chose from."""
+    decision = decide(request_of(spec, defaults), facts, inventory)
+    firsts: dict[GpuClass, Candidate] = {}
     for candidate in decision.candidates:
-        if candidate.capacity.gpu_class not in seen:
-            seen.add(candidate.capacity.gpu_class)
-            found.append(_alternative(candidate, decision))
-    return tuple(found)
+        firsts.setdefault(candidate.capacity.gpu_class, candidate)
+    return tuple(_alternative(candidate, facts) for candidate in firsts.values())
 
 
-def _alternative(candidate: Candidate, decision: Decision) -> Alternative:
-    room, facts = candidate.memory_room, decision.facts
+def _alternative(candidate: Candidate, facts: ModelFacts | None) -> Alternative:
+    room = candidate.size.memory_room if candidate.size is not None else None
     return Alternative(
         gpu_class=candidate.capacity.gpu_class,
         gpus_per_replica=candidate.parallelism.gpus,
@@ -167,4 +171,4 @@ def _plain(value: object) -> object:
     return dump(mode="json", exclude_defaults=True)
 
 
-__all__ = ["OperatorDefaults", "Plan", "Verdict", "plan"]
+__all__ = ["OperatorDefaults", "Plan", "compare", "plan"]

@@ -12,7 +12,8 @@ from vllm_operator.planning.capacity import capacity_for
 from vllm_operator.planning.families import family_of
 from vllm_operator.planning.memory import GIB, compute_weights_memory
 from vllm_operator.planning.plan import Verdict
-from vllm_operator.planning.search import Candidate, Question, search
+from vllm_operator.planning.search import Candidate, search
+from vllm_operator.planning.sizing import question_of
 from vllm_operator.planning.source import parse_address
 from vllm_operator.planning.tuning import Parallelism
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from vllm_operator.planning.capacity import Capacity, ClassCapacity
     from vllm_operator.planning.families import Family
     from vllm_operator.planning.request import Request
+    from vllm_operator.planning.sizing import Question
 
 HOLDS = frozenset({Verdict.FITS, Verdict.FITS_IF_FREED, Verdict.FITS_WHEN_SCALED})
 """Verdicts for which a workload can be rendered from exact figures."""
@@ -61,7 +63,7 @@ def decide(request: Request, facts: ModelFacts | None, inventory: Inventory) -> 
     if request.context_length is not None and request.context_length > own_limit:
         text = f"{request.context_length:,} tokens are asked for, the model ends at {own_limit:,} and vLLM refuses more"
         return replace(blank, obstacle=("spec.workload.contextLength", text))
-    candidates = _candidates(Question(request=request, facts=facts, family=family), capacity)
+    candidates = _candidates(question_of(request, facts, family), capacity)
     return replace(blank, candidates=candidates, verdict=candidates[0].verdict, obstacle=_obstacle(candidates))
 
 

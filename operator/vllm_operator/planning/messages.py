@@ -132,8 +132,8 @@ def _about_memory(decision: Decision, best: Candidate) -> Iterator[str]:
     if best.need.risk is not OomRisk.LOW:
         headroom = have_gib(best.need.headroom_bytes)
         yield f"{best.need.risk.value} risk of running out of GPU memory: headroom {headroom} GiB per GPU"
-    assert best.settings is not None
+    assert best.size is not None
     assert best.device is not None
-    predicted = forecast(decision.facts, best.settings, best.device).memory
+    predicted = forecast(decision.facts, best.size.settings_at(best.context_length), best.device).memory
     if not predicted.starts:
         yield f"vLLM is predicted not to start ({predicted.failure}): the policy's margins are below its real needs"

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vllm_operator.api.spec import OverheadModel
-from vllm_operator.planning.memory import GIB, assess_risk, compute_kv_cache_memory, compute_overhead, longest_context
+from vllm_operator.planning.memory import GIB, assess_risk, compute_overhead, longest_context
 
 if TYPE_CHECKING:
-    from vllm_operator.models.facts import ModelFacts
+    from vllm_operator.models.kv import KvLayout
     from vllm_operator.planning.forecast import Forecast
     from vllm_operator.planning.plan import OomRisk
     from vllm_operator.planning.request import Policy
@@ -49,43 +49,18 @@ class Need:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryRoom:
-    """What is there for the KV cache on one GPU, before a context length is chosen."""
+    """What is there for the KV cache on one GPU, before a context length is chosen; all figures in bytes."""
 
-    facts: ModelFacts
-    forecast: Forecast
-    policy: Policy
+    layout: KvLayout
+    fragmentation_factor: float
     vram_bytes: int
-    group_size: int
-
-    @property
-    def budget_bytes(self) -> int:
-        """What vLLM may take of the GPU."""
-        return int(self.vram_bytes * self.policy.gpu_memory_utilization)
-
-    @property
-    def weights_bytes(self) -> int:
-        """Loaded weights on the fullest GPU."""
-        return self.forecast.memory.weights_bytes
-
-    @property
-    def profile_bytes(self) -> int:
-        """What real starts of this vLLM version take besides weights and KV cache."""
-        memory = self.forecast.memory
-        return memory.activation_bytes + memory.cuda_graph_bytes + memory.non_torch_bytes
-
-    @property
-    def overhead_bytes(self) -> int:
-        """One GPU's share of the group's overhead: as the user fixed it, else the larger of formula and profile."""
-        group_bytes = compute_overhead(self.vram_bytes * self.group_size, self.group_size, self.policy.overhead_gb)
-        share_bytes = -(-group_bytes // self.group_size)
-        if self.policy.overhead_gb is not None or self.policy.overhead_model is OverheadModel.FORMULA:
-            return share_bytes
-        return max(share_bytes, self.profile_bytes)
-
-    @property
-    def wanted_headroom_bytes(self) -> int:
-        """The headroom that the policy asks for on each GPU."""
-        return round(self.policy.headroom_gb * GIB)
+    budget_bytes: int
+    """What vLLM may take of the GPU."""
+    weights_bytes: int
+    """Loaded weights on the fullest GPU."""
+    overhead_bytes: int
+    wanted_headroom_bytes: int
+    """The headroom that the policy asks for on each GPU."""
 
     @property
     def available_bytes(self) -> int:
@@ -94,15 +69,10 @@ class MemoryRoom:
 
     def kv_cache_bytes(self, context_length: int, concurrency: int) -> int:
         """The KV cache of that many sequences of that length, and the block that vLLM keeps empty."""
-        if not self.forecast.layout.groups:
+        if not self.layout.groups:
             return 0
-        return self.forecast.layout.bytes_per_block + compute_kv_cache_memory(
-            self.facts,
-            context_length,
-            concurrency,
-            fragmentation_factor=self.policy.fragmentation_factor,
-            layout=self.forecast.layout,
-        )
+        sequence_bytes = self.layout.bytes_one_sequence(context_length)
+        return self.layout.bytes_per_block + round(sequence_bytes * concurrency * self.fragmentation_factor)
 
     def need(self, context_length: int, concurrency: int) -> Need:
         """The whole sum for one GPU."""
@@ -117,18 +87,41 @@ class MemoryRoom:
 
     def max_concurrency(self, context_length: int) -> int:
         """How many sequences of that length hold at once, within the policy; never below 0."""
-        layout = self.forecast.layout
-        sequence_bytes = layout.bytes_one_sequence(context_length) * self.policy.fragmentation_factor
+        layout = self.layout
+        sequence_bytes = layout.bytes_one_sequence(context_length) * self.fragmentation_factor
         room_bytes = self.available_bytes - layout.bytes_per_block
         return max(0, int(room_bytes / sequence_bytes)) if sequence_bytes > 0 else 0
 
     def max_context(self, concurrency: int, limit: int) -> int:
         """The longest context, up to `limit`, at which that many sequences hold at once; 0 when no token does."""
-        layout = self.forecast.layout
+        layout = self.layout
         if not layout.groups:
             return limit if self.available_bytes >= 0 else 0
         room_bytes = self.available_bytes - layout.bytes_per_block
         if room_bytes <= 0:
             return 0
-        per_sequence_bytes = int(room_bytes / (concurrency * self.policy.fragmentation_factor))
+        per_sequence_bytes = int(room_bytes / (concurrency * self.fragmentation_factor))
         return longest_context(layout, per_sequence_bytes, limit)
+
+
+def memory_room(predicted: Forecast, policy: Policy, *, vram_bytes: int, group_size: int) -> MemoryRoom:
+    """Put the user's policy on top of a prediction, for one GPU of a group of equal ones."""
+    return MemoryRoom(
+        layout=predicted.layout,
+        fragmentation_factor=policy.fragmentation_factor,
+        vram_bytes=vram_bytes,
+        budget_bytes=int(vram_bytes * policy.gpu_memory_utilization),
+        weights_bytes=predicted.memory.weights_bytes,
+        overhead_bytes=_overhead_bytes(predicted, policy, vram_bytes=vram_bytes, group_size=group_size),
+        wanted_headroom_bytes=round(policy.headroom_gb * GIB),
+    )
+
+
+def _overhead_bytes(predicted: Forecast, policy: Policy, *, vram_bytes: int, group_size: int) -> int:
+    """One GPU's share of the group's overhead: as the user fixed it, else the larger of formula and profile."""
+    group_bytes = compute_overhead(vram_bytes * group_size, group_size, policy.overhead_gb)
+    share_bytes = -(-group_bytes // group_size)
+    if policy.overhead_gb is not None or policy.overhead_model is OverheadModel.FORMULA:
+        return share_bytes
+    memory = predicted.memory
+    return max(share_bytes, memory.activation_bytes + memory.cuda_graph_bytes + memory.non_torch_bytes)

@@ -122,7 +122,6 @@ class Plan:
     warnings: tuple[str, ...] = ()
     reasons: tuple[Reason, ...] = ()
     trade_offs: tuple[TradeOff, ...] = ()
-    alternatives: tuple[Alternative, ...] = ()
     inputs_read: Mapping[str, object] = field(default_factory=dict)
     hash: str = ""
 

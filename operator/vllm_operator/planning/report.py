@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def feasibility_of(decision: Decision) -> FeasibilityReport | None:
     """The documented arithmetic of the chosen (or closest) candidate; None when no sum can be made."""
     best, facts = decision.best, decision.facts
-    if best is None or best.need is None or best.forecast is None or facts is None:
+    if best is None or best.need is None or best.size is None or facts is None:
         return None
     policy, need = decision.request.policy, best.need
     return compute_feasibility(
@@ -29,7 +29,7 @@ def feasibility_of(decision: Decision) -> FeasibilityReport | None:
         best.concurrency,
         facts,
         fragmentation_factor=policy.fragmentation_factor,
-        layout=best.forecast.layout,
+        layout=best.size.forecast.layout,
         max_model_len=facts.max_model_len,
     )
 
@@ -37,9 +37,9 @@ def feasibility_of(decision: Decision) -> FeasibilityReport | None:
 def memory_of(decision: Decision) -> MemoryBreakdown | None:
     """What vLLM itself would report for the chosen (or closest) candidate, without any margin."""
     best, facts = decision.best, decision.facts
-    if best is None or best.need is None or best.device is None or best.settings is None or facts is None:
+    if best is None or best.need is None or best.device is None or best.size is None or facts is None:
         return None
-    started = forecast(facts, best.settings, best.device)
+    started = forecast(facts, best.size.settings_at(best.context_length), best.device)
     memory = started.memory
     capacity = started.layout.capacity(max(0, memory.kv_cache_bytes), best.context_length)
     return MemoryBreakdown(

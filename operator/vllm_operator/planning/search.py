@@ -9,24 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from vllm_operator.models.errors import ModelConfigError
 from vllm_operator.planning.capacity import class_order
 from vllm_operator.planning.devices import device_for
-from vllm_operator.planning.forecast import forecast, refusals
-from vllm_operator.planning.need import MemoryRoom
 from vllm_operator.planning.plan import OomRisk, Verdict
-from vllm_operator.planning.tuning import Parallelism, batchings, dtype_for, settings_for
+from vllm_operator.planning.sizing import sizes_for
+from vllm_operator.planning.tuning import Parallelism
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from vllm_operator.models.facts import Device, EngineSettings, ModelFacts
+    from vllm_operator.models.facts import Device
     from vllm_operator.planning.capacity import ClassCapacity, Room
-    from vllm_operator.planning.families import Family
-    from vllm_operator.planning.forecast import Forecast
-    from vllm_operator.planning.need import Need
+    from vllm_operator.planning.need import MemoryRoom, Need
     from vllm_operator.planning.request import Request
-    from vllm_operator.planning.tuning import Batching
+    from vllm_operator.planning.sizing import Question, Size
 
 USEFUL_CONTEXT = 8192
 """Where the user leaves the context open, more GPUs are taken rather than fall below it (or the model's own limit)."""
@@ -57,10 +53,7 @@ class Candidate:
     room: Room
     verdict: Verdict
     device: Device | None = None
-    settings: EngineSettings | None = None
-    batching: Batching | None = None
-    forecast: Forecast | None = None
-    memory_room: MemoryRoom | None = None
+    size: Size | None = None
     need: Need | None = None
     context_length: int = 0
     concurrency: int = 1
@@ -80,22 +73,6 @@ class Candidate:
         return max(0, self.need.wanted_headroom_bytes - self.need.headroom_bytes)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
-    """What every candidate is judged by."""
-
-    request: Request
-    facts: ModelFacts
-    family: Family | None
-
-    @property
-    def useful_context(self) -> int:
-        """The least context that a candidate must reach to count as meeting the workload."""
-        if self.request.context_length is not None:
-            return self.request.context_length
-        return min(self.facts.max_model_len, USEFUL_CONTEXT)
-
-
 def search(question: Question, classes: Iterable[ClassCapacity]) -> list[Candidate]:
     """Judge candidates and return them best first; empty when no class is there at all."""
     classes = tuple(classes)
@@ -109,12 +86,17 @@ def search(question: Question, classes: Iterable[ClassCapacity]) -> list[Candida
     return sorted(judged, key=lambda candidate: _preference(question, candidate))
 
 
+def _useful_context(question: Question) -> int:
+    """The least context that a candidate must reach to count as meeting the workload."""
+    return question.request.context_length or min(question.facts.max_model_len, USEFUL_CONTEXT)
+
+
 def _holds(candidate: Candidate) -> bool:
     return candidate.verdict in (Verdict.FITS, Verdict.FITS_IF_FREED, Verdict.FITS_WHEN_SCALED)
 
 
 def _meets_workload(question: Question, candidate: Candidate) -> bool:
-    return candidate.verdict is Verdict.FITS and candidate.context_length >= question.useful_context
+    return candidate.verdict is Verdict.FITS and candidate.context_length >= _useful_context(question)
 
 
 def _preference(question: Question, candidate: Candidate) -> tuple[object, ...]:
@@ -122,7 +104,7 @@ def _preference(question: Question, candidate: Candidate) -> tuple[object, ...]:
     shortage = candidate.shortage_bytes
     return (
         _VERDICT_ORDER[candidate.verdict],
-        _holds(candidate) and candidate.context_length < question.useful_context,
+        _holds(candidate) and candidate.context_length < _useful_context(question),
         bool(candidate.problems),
         shortage if shortage is not None else 0,
         candidate.parallelism.gpus,
@@ -181,74 +163,47 @@ def _with_pipelines(question: Question, classes: tuple[ClassCapacity, ...]) -> I
 
 def _judge(question: Question, capacity: ClassCapacity, parallelism: Parallelism) -> Candidate:
     room = capacity.room(parallelism.gpus)
-    blank = Candidate(
-        capacity=capacity,
-        parallelism=parallelism,
-        room=room,
-        verdict=Verdict.DOES_NOT_FIT,
-        concurrency=question.request.concurrency,
-    )
     device = device_for(capacity.gpu_class)
     if device is None:
-        verdict = Verdict.UNKNOWN if room.free or room.allocatable or room.declared else Verdict.DOES_NOT_FIT
-        return replace(blank, verdict=verdict)
-    dtype, _ = dtype_for(question.request, question.facts, device)
-    settings = settings_for(question.request, parallelism=parallelism, dtype=dtype, family=question.family)
-    problems = refusals(question.facts, settings)
-    if problems:
-        return replace(blank, device=device, settings=settings, problems=problems)
-    try:
-        return _best_attempt(question, blank, settings, device)
-    except ModelConfigError as error:
-        return replace(blank, device=device, settings=settings, verdict=Verdict.UNKNOWN, problems=(str(error),))
-
-
-def _best_attempt(question: Question, blank: Candidate, settings: EngineSettings, device: Device) -> Candidate:
-    """The first batch size that fits, else the one that comes closest."""
-    best = blank
-    for attempt in _attempts(question, blank, settings, device):
-        if attempt.need is not None and attempt.need.fits and not attempt.problems:
-            return replace(attempt, verdict=_verdict(question.request, blank.room))
-        if best.need is None or _is_closer(attempt, best):
-            best = attempt
+        exists = room.free or room.allocatable or room.declared
+        return _unsized(question, capacity, parallelism, room, Verdict.UNKNOWN if exists else Verdict.DOES_NOT_FIT)
+    sizes = sizes_for(question, parallelism, device)
+    if sizes.problems:
+        verdict = Verdict.DOES_NOT_FIT if sizes.refused else Verdict.UNKNOWN
+        unsized = _unsized(question, capacity, parallelism, room, verdict)
+        return replace(unsized, device=device, problems=sizes.problems)
+    best: Candidate | None = None
+    for size in sizes.attempts():
+        context, concurrency = _workload(question, size.memory_room)
+        need = size.memory_room.need(context, concurrency)
+        if need.fits or best is None or best.need is None or need.headroom_bytes > best.need.headroom_bytes:
+            best = Candidate(
+                capacity=capacity,
+                parallelism=parallelism,
+                room=room,
+                verdict=_verdict(question.request, room) if need.fits else Verdict.DOES_NOT_FIT,
+                device=device,
+                size=size,
+                need=need,
+                context_length=context,
+                concurrency=concurrency,
+            )
+        if need.fits:
+            break
+    assert best is not None
     return best
 
 
-def _is_closer(attempt: Candidate, best: Candidate) -> bool:
-    return (attempt.shortage_bytes or 0) < (best.shortage_bytes or 0)
-
-
-def _attempts(question: Question, blank: Candidate, defaults: EngineSettings, device: Device) -> Iterator[Candidate]:
-    """Yield the candidate with one batch size after the other."""
-    request, facts = question.request, question.facts
-    base = forecast(facts, defaults, device)
-    resolved = base.resolved
-    for batching in batchings(request, resolved.max_num_seqs, resolved.max_num_batched_tokens):
-        settings = replace(
-            defaults,
-            max_num_seqs=batching.max_num_seqs,
-            max_num_batched_tokens=batching.max_num_batched_tokens,
-        )
-        predicted = forecast(facts, settings, device)
-        room = MemoryRoom(
-            facts=facts,
-            forecast=predicted,
-            policy=request.policy,
-            vram_bytes=device.memory_bytes,
-            group_size=blank.parallelism.group,
-        )
-        context, concurrency = _workload(question, room)
-        yield replace(
-            blank,
-            device=device,
-            settings=replace(settings, max_model_len=context),
-            batching=batching,
-            forecast=predicted,
-            memory_room=room,
-            need=room.need(context, concurrency),
-            context_length=context,
-            concurrency=concurrency,
-        )
+def _unsized(
+    question: Question, capacity: ClassCapacity, parallelism: Parallelism, room: Room, verdict: Verdict
+) -> Candidate:
+    return Candidate(
+        capacity=capacity,
+        parallelism=parallelism,
+        room=room,
+        verdict=verdict,
+        concurrency=question.request.concurrency,
+    )
 
 
 def _workload(question: Question, room: MemoryRoom) -> tuple[int, int]:

@@ -217,7 +217,7 @@ def _other_parallelism(decision: Decision) -> Iterator[Change]:
 
 
 def _holds_memory(candidate: Candidate) -> bool:
-    return candidate.need is not None and candidate.need.fits and not candidate.problems
+    return candidate.need is not None and candidate.need.fits
 
 
 def _policy(decision: Decision) -> Iterator[Change]:
@@ -266,7 +266,7 @@ def _less_work(decision: Decision) -> Iterator[Change]:
 
 
 def _free_room(candidate: Candidate, replicas: int) -> MemoryRoom | None:
-    return candidate.memory_room if candidate.room.free >= replicas and not candidate.problems else None
+    return candidate.size.memory_room if candidate.size is not None and candidate.room.free >= replicas else None
 
 
 def _readable(context: int) -> int:

@@ -1,0 +1,145 @@
+"""What a replica takes of one kind of GPU, before the length of its context is chosen, remembered.
+
+The same sizes come up for every class of a cluster, every suggestion and every new snapshot: they depend on the model,
+on the engine's settings and on the policy, not on what is free.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from vllm_operator.models.errors import ModelConfigError
+from vllm_operator.planning.forecast import forecast, refusals
+from vllm_operator.planning.need import memory_room
+from vllm_operator.planning.tuning import batchings, dtype_for, settings_for
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator
+
+    from vllm_operator.models.facts import Device, EngineSettings, ModelFacts
+    from vllm_operator.planning.families import Family
+    from vllm_operator.planning.forecast import Forecast
+    from vllm_operator.planning.need import MemoryRoom
+    from vllm_operator.planning.request import Request
+    from vllm_operator.planning.tuning import Batching, Parallelism
+
+_REMEMBERED_QUESTIONS = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What every candidate is judged by."""
+
+    request: Request
+    facts: ModelFacts
+    family: Family | None
+    known: dict[tuple[Parallelism, Device], Sizes] = field(compare=False, repr=False)
+    """Sizes that were computed for this model and these settings before."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """One batch size on one kind of GPU, with the room that it leaves for the KV cache."""
+
+    settings: EngineSettings
+    batching: Batching
+    forecast: Forecast
+    memory_room: MemoryRoom
+
+    def settings_at(self, context_length: int) -> EngineSettings:
+        """The settings with the chosen length."""
+        return replace(self.settings, max_model_len=context_length)
+
+
+class Sizes:
+    """The batch sizes to try on one kind of GPU, preferred first, each computed when it is first asked for."""
+
+    def __init__(self, *, problems: tuple[str, ...] = (), refused: bool = False, rest: Iterator[Size] | None = None):
+        self.problems = problems
+        """Why there is no size: vLLM would refuse, or the model cannot be computed."""
+        self.refused = refused
+        self._made: list[Size] = []
+        self._rest = rest
+
+    def attempts(self) -> Iterator[Size]:
+        """Yield the sizes."""
+        yield from self._made
+        while self._rest is not None and (made := next(self._rest, None)) is not None:
+            self._made.append(made)
+            yield made
+
+
+_questions: OrderedDict[Hashable, tuple[ModelFacts, dict[tuple[Parallelism, Device], Sizes]]] = OrderedDict()
+
+
+def question_of(request: Request, facts: ModelFacts, family: Family | None) -> Question:
+    """The question that a request is, with what is known of it already.
+
+    NB: the key holds the identity of `facts` and the entry keeps it alive, as in `planning.forecast`.
+    """
+    key = (id(facts), family, _what_sizes_depend_on(request))
+    entry = _questions.get(key)
+    if entry is None:
+        entry = _questions[key] = (facts, {})
+        if len(_questions) > _REMEMBERED_QUESTIONS:
+            _questions.popitem(last=False)
+    return Question(request=request, facts=facts, family=family, known=entry[1])
+
+
+def _what_sizes_depend_on(request: Request) -> Hashable:
+    return (
+        request.engine_version,
+        request.dtype,
+        request.quantization,
+        request.kv_cache_dtype,
+        request.batching_mode,
+        request.max_num_seqs,
+        request.max_num_batched_tokens,
+        request.concurrency,
+        request.enforce_eager,
+        request.lora,
+        request.speculative,
+        request.extra_args,
+        request.policy,
+    )
+
+
+def sizes_for(question: Question, parallelism: Parallelism, device: Device) -> Sizes:
+    """The sizes of a replica that is spread in one way over GPUs of one kind."""
+    key = (parallelism, device)
+    sizes = question.known.get(key)
+    if sizes is None:
+        sizes = question.known[key] = _sizes(question, parallelism, device)
+    return sizes
+
+
+def _sizes(question: Question, parallelism: Parallelism, device: Device) -> Sizes:
+    dtype, _ = dtype_for(question.request, question.facts, device)
+    settings = settings_for(question.request, parallelism=parallelism, dtype=dtype, family=question.family)
+    problems = refusals(question.facts, settings)
+    if problems:
+        return Sizes(problems=problems, refused=True)
+    try:
+        defaults = forecast(question.facts, settings, device)
+    except ModelConfigError as error:
+        return Sizes(problems=(str(error),))
+    return Sizes(rest=_each_size(question, parallelism, device, settings, defaults))
+
+
+def _each_size(
+    question: Question, parallelism: Parallelism, device: Device, settings: EngineSettings, defaults: Forecast
+) -> Iterator[Size]:
+    resolved = defaults.resolved
+    for batching in batchings(question.request, resolved.max_num_seqs, resolved.max_num_batched_tokens):
+        tuned = replace(
+            settings,
+            max_num_seqs=batching.max_num_seqs,
+            max_num_batched_tokens=batching.max_num_batched_tokens,
+        )
+        predicted = forecast(question.facts, tuned, device)
+        room = memory_room(
+            predicted, question.request.policy, vram_bytes=device.memory_bytes, group_size=parallelism.group
+        )
+        yield Size(settings=tuned, batching=batching, forecast=predicted, memory_room=room)
