@@ -32,8 +32,7 @@ MODEL_NOT_FOUND: Final = "ModelNotFound"
 MODEL_GATED: Final = "ModelGated"
 SOURCE_OFFLINE: Final = "SourceOffline"
 MODEL_UNREADABLE: Final = "ModelUnreadable"
-SECRET_NOT_FOUND: Final = "SecretNotFound"
-CONFIG_MAP_NOT_FOUND: Final = "ConfigMapNotFound"
+REFERENCE_MISSING: Final = "ReferenceMissing"
 
 # Feasible: the verdict itself
 FITS: Final = "Fits"
@@ -61,6 +60,7 @@ NOT_STARTED: Final = "NotStarted"
 
 # Degraded
 AS_EXPECTED: Final = "AsExpected"
+PODS_REFUSED: Final = "PodsRefused"
 
 
 def set_condition(

@@ -160,6 +160,10 @@ class PlanStatus(StatusModel):
     """Sequences in one batch."""
     args: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(max_length=256)] = Field(default_factory=list)
     """Arguments of `vllm serve`."""
+    node_terms: Annotated[list[dict[str, list[str]]], Field(max_length=32)] = Field(default_factory=list)
+    """Labels of which a node must have all of one entry: where the pods may run."""
+    checkpoint_bytes: Bytes | None = None
+    """Bytes of the weight files, from which the startup budget follows."""
     reasons: Annotated[list[ReasonStatus], Field(max_length=64)] = Field(default_factory=list)
     """Why each flag was chosen."""
 

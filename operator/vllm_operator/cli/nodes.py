@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from vllm_operator.cluster.inventory import Inventory
-    from vllm_operator.cluster.records import GpuOffer
+    from vllm_operator.cluster.records import GpuClass, GpuOffer
 
 EXIT_BAD_INPUT = 2
 _COLUMNS = ("NODE", "RESOURCE", "PRODUCT", "MEMORY GIB", "BASIS", "SHARING", "CAPACITY", "ALLOC", "FREE", "USABLE")
@@ -98,21 +99,34 @@ def read_documents(path: str) -> list[Mapping[str, Any]]:
 
 def json_report(inventory: Inventory) -> str:
     """Return the inventory as the JSON document of design: unknown is null, never 0."""
-    report = {"gpus": [_entry(offer) for offer in inventory.offers], "warnings": list(inventory.warnings)}
+    report = {"gpus": [_entry(offer) for offer in _rows(inventory)], "warnings": list(inventory.warnings)}
     return json.dumps(report, indent=2, ensure_ascii=False)
 
 
 def table_report(inventory: Inventory) -> str:
     """Return the inventory as a table, warnings below it."""
-    if not inventory.offers:
+    offers = _rows(inventory)
+    if not offers:
         lines = ["No node offers a GPU resource."]
     else:
-        rows = [_COLUMNS, *(_row(offer) for offer in inventory.offers)]
+        rows = [_COLUMNS, *(_row(offer) for offer in offers)]
         widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS))]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     if inventory.warnings:
         lines += ["", "Warnings:", *(f"  {warning}" for warning in inventory.warnings)]
     return "\n".join(lines)
+
+
+def _rows(inventory: Inventory) -> list[GpuOffer]:
+    """Return one offer for each node and class, and one for each declaration: its nodes do not exist yet."""
+    rows = [offer for offer in inventory.offers if not offer.declared]
+    declared: dict[tuple[str, GpuClass], GpuOffer] = {}
+    for offer in inventory.offers:
+        if offer.declared:
+            key = (offer.node.name, offer.gpu_class)
+            total = offer.capacity + (declared[key].capacity if key in declared else 0)
+            declared[key] = replace(offer, capacity=total, allocatable=0, free=0)
+    return [*rows, *declared.values()]
 
 
 def _entry(offer: GpuOffer) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final
 from vllm_operator.cluster import reading
 from vllm_operator.cluster.clouds import cloud_gpus
 from vllm_operator.cluster.instance_types import find_instance_type
-from vllm_operator.cluster.memory import UNKNOWN_MEMORY, MemoryFigure
 from vllm_operator.cluster.nodes import project_node, read_taints
 from vllm_operator.cluster.products import find_product
 from vllm_operator.cluster.records import Basis, GpuClass, GpuOffer, NodeRecord
@@ -116,7 +115,9 @@ def project_node_claim(obj: Mapping[str, Any]) -> Declaration | None:
         labels=labels,
         taints=read_taints(spec),
         shapes=tuple(
-            Shape(gpu_class=gpus.gpu_class, gpus=gpus.allocatable or gpus.capacity, warnings=gpus.warnings)
+            Shape(
+                gpu_class=_as_declared(gpus.gpu_class), gpus=gpus.allocatable or gpus.capacity, warnings=gpus.warnings
+            )
             for gpus in node.gpus
         ),
         limits={gpus.gpu_class.resource_name: gpus.allocatable or gpus.capacity for gpus in node.gpus},
@@ -206,16 +207,18 @@ def _pool_shapes(owner: str, requirements: Mapping[str, tuple[str, ...]], labels
 
 
 def _typed_shapes(owner: str, types: tuple[str, ...], names: tuple[str, ...]) -> Iterator[Shape]:
-    """Yield one shape for each different node among the instance types, where GPU names narrow them further."""
+    """Yield the largest node of each GPU class among the instance types, where GPU names narrow them further."""
     wanted = {device for name in names for device in find_product(name).candidates}
-    shapes: dict[tuple[GpuClass, int], Shape] = {}
+    largest: dict[GpuClass, Shape] = {}
     for instance_type in types:
         machine = find_instance_type(instance_type)
         if machine is None or (wanted and not wanted & set(find_product(machine.product).candidates)):
             continue
         shape = _shape(owner, _class_of({_INSTANCE_TYPE: instance_type}, machine.product), machine.count)
-        shapes[shape.gpu_class, shape.gpus] = shape
-    yield from shapes.values()
+        known = largest.get(shape.gpu_class)
+        if known is None or shape.gpus > known.gpus:
+            largest[shape.gpu_class] = shape
+    yield from largest.values()
 
 
 def _class_of(labels: Mapping[str, str], product: str) -> GpuClass:
@@ -223,19 +226,19 @@ def _class_of(labels: Mapping[str, str], product: str) -> GpuClass:
     match = cloud.match if cloud.match.known else find_product(product)
     vendors = {device.vendor for device in match.candidates} or {"nvidia"}
     vendor = vendors.pop()
-    stated = cloud.memory
-    memory = UNKNOWN_MEMORY
-    if stated.memory_bytes is not None:
-        memory = MemoryFigure(memory_bytes=stated.memory_bytes, basis=Basis.DECLARED)
     return GpuClass(
         vendor=vendor,
         resource_name=RESOURCE_OF_VENDOR.get(vendor, "nvidia.com/gpu"),
         product=product,
-        memory_bytes=memory.memory_bytes,
+        memory_bytes=cloud.memory.memory_bytes,
         compute_capability=match.compute_capability,
-        basis=memory.basis,
+        basis=Basis.UNKNOWN if cloud.memory.memory_bytes is None else Basis.DECLARED,
         interconnect=match.interconnect,
     )
+
+
+def _as_declared(gpu_class: GpuClass) -> GpuClass:
+    return gpu_class if gpu_class.memory_bytes is None else replace(gpu_class, basis=Basis.DECLARED)
 
 
 def _shape(owner: str, gpu_class: GpuClass, gpus: int | None) -> Shape:
@@ -259,10 +262,7 @@ def _flavor(obj: Mapping[str, Any], quotas: Mapping[str, Mapping[str, int]]) -> 
     shapes = tuple(
         _shape(
             f"ResourceFlavor {name}",
-            replace(
-                gpus.gpu_class,
-                basis=Basis.UNKNOWN if gpus.gpu_class.memory_bytes is None else Basis.DECLARED,
-            ),
+            _as_declared(gpus.gpu_class),
             machine.count if machine is not None else None,
         )
         for gpus in node.gpus

@@ -1,61 +1,141 @@
 """Readable YAML templates in which every expression is emitted as JSON.
 
 JSON is YAML's flow style, so a value can hold anything and still be only a value: it cannot end a string, start a key or
-add a tag. The text is parsed back before anybody uses it.
+add a tag. That is not taken on trust. Each template is rendered a second time with a placeholder in the place of every
+value; the structure of that document comes from the template alone. With the values put back it must equal the document
+that is used.
 """
 
 from __future__ import annotations
 
 import json
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined, Undefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError, Undefined, pass_context
+
+from vllm_operator.render.errors import TemplateFault
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
+
+    from jinja2.runtime import Context
 
 Manifest = dict[str, Any]
 
-_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class TemplateError(Exception):
-    """A template did not render to one YAML mapping: a fault of ours, never of the user's values."""
+_Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_PLACEHOLDER: Final = "__value_{}__"
 
 
 def render_template(name: str, values: Mapping[str, Any]) -> Manifest:
-    """Return the object that a template makes of the values.
+    """Return the object that a template makes of the values; equal values give an equal object.
 
     Raises:
-        TemplateError: the text is not one YAML mapping.
+        TemplateFault: the text is not one YAML mapping, or does not hold exactly the values that went in.
     """
-    text = _environment().get_template(f"{name}.yaml.j2").render(values)
+    document = _parsed(name, rendered_text(name, values))
+    emitted: list[object] = []
+
+    def remember(value: object) -> str:
+        emitted.append(value)
+        return _as_json(_PLACEHOLDER.format(len(emitted) - 1))
+
+    skeleton = _parsed(name, _text(name, values, remember))
+    expected = _filled(skeleton, {_PLACEHOLDER.format(index): value for index, value in enumerate(emitted)})
+    if document != expected:
+        raise TemplateFault(f"{name}: a value changed the structure of the manifest")
+    return document
+
+
+def rendered_text(name: str, values: Mapping[str, Any]) -> str:
+    """Return the YAML text of a template, as a reader would see it.
+
+    Raises:
+        TemplateFault: a name in the template has no value, or a value has no exact form in YAML.
+    """
+    return _text(name, values, _as_json)
+
+
+def _text(name: str, values: Mapping[str, Any], emit: Callable[[object], str]) -> str:
+    try:
+        return _environment().get_template(f"{name}.yaml.j2").render({**values, _EMIT: emit})
+    except (TemplateError, TypeError, ValueError) as error:
+        raise TemplateFault(f"{name}: {error}") from error
+
+
+def _parsed(name: str, text: str) -> Manifest:
     try:
         document = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise TemplateError(f"{name}: {error}") from error
+        raise TemplateFault(f"{name}: {error}") from error
     if not isinstance(document, dict):
-        raise TemplateError(f"{name}: not a mapping")
+        raise TemplateFault(f"{name}: not a mapping")
     return document
+
+
+def _filled(node: Any, values: Mapping[str, object]) -> Any:
+    """Put the values in the place of their placeholders."""
+    if isinstance(node, dict):
+        return {key: _filled(child, values) for key, child in node.items()}
+    if isinstance(node, list):
+        return [_filled(child, values) for child in node]
+    return values.get(node, node) if isinstance(node, str) else node
+
+
+_EMIT: Final = "__emit__"
+
+
+@pass_context
+def _finalize(context: Context, value: object) -> object:
+    """Emit an expression. Taking the context keeps jinja2 from folding constants at compile time."""
+    if isinstance(value, Undefined):
+        return value  # printing it raises, naming what is undefined
+    return context[_EMIT](value)
+
+
+def _as_json(value: object) -> str:
+    # ASCII only: YAML gives some Unicode characters (line separators, controls) a meaning that JSON does not.
+    text = json.dumps(_exact(value), ensure_ascii=True, allow_nan=False)
+    return _yaml_escapes(text)
+
+
+def _exact(value: object) -> object:
+    """Refuse floats: YAML 1.1 reads some of JSON's spellings of them, such as 1e+16, as text."""
+    if isinstance(value, float):
+        raise TypeError(f"{value} is a float; manifests hold whole numbers and text")
+    if isinstance(value, dict):
+        return {key: _exact(child) for key, child in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_exact(child) for child in value]
+    return value
+
+
+def _yaml_escapes(text: str) -> str:
+    """Spell characters beyond the 16-bit plane as YAML does: JSON's pair of surrogates would be read as two characters."""
+    parts = []
+    position = 0
+    while (found := text.find("\\u", position)) >= 0:
+        backslashes = len(text[:found]) - len(text[:found].rstrip("\\"))
+        high = int(text[found + 2 : found + 6], 16) if backslashes % 2 == 0 else 0
+        if 0xD800 <= high < 0xDC00 and text[found + 6 : found + 8] == "\\u":
+            low = int(text[found + 8 : found + 12], 16)
+            parts.append(f"{text[position:found]}\\U{0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00):08x}")
+            position = found + 12
+        else:
+            parts.append(text[position : found + 2])
+            position = found + 2
+    return "".join(parts) + text[position:]
 
 
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     return Environment(
         loader=PackageLoader("vllm_operator.render", "templates"),
-        finalize=_as_json,
+        finalize=_finalize,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
         # The output is YAML whose values are JSON; HTML escaping would corrupt them.
         autoescape=False,
     )
-
-
-def _as_json(value: object) -> object:
-    if isinstance(value, Undefined):
-        return value
-    # ASCII only: YAML gives some Unicode characters (line separators, controls) a meaning that JSON does not.
-    return json.dumps(value, ensure_ascii=True, allow_nan=False)

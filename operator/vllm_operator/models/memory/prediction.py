@@ -95,7 +95,7 @@ def predict_memory(
     terms = _terms(widths, batch_of(facts, resolved), resolved, device, constants)
     requested = math.ceil(device.memory_bytes * resolved.gpu_memory_utilization)
     loaded = _resident_weights(facts, weights, resolved, device, widths)
-    fixed = _stated_cache_bytes(resolved)
+    fixed = _stated_cache_bytes(resolved, layout)
     left = requested - loaded - terms.activation - terms.non_torch - terms.graphs_charged - terms.lora
     available = left if fixed is None else fixed
     capacity = layout.capacity(max(0, available), resolved.max_model_len) if available > 0 else None
@@ -160,6 +160,8 @@ DEFAULT_MAX_LORAS = 1
 DEFAULT_MAX_LORA_RANK = 16
 """vllm/config/lora.py@0.33."""
 
+LARGEST_FLAG = 1e15
+
 STATE_KIND = "State"
 STATE_BLOCKS_CHECKED_SINCE = (0, 17, 0)
 
@@ -207,24 +209,27 @@ def _resident_weights(
     return max(min(loaded, head * (1 if tied else 2)), loaded - offloaded)
 
 
-def _stated_cache_bytes(resolved: ResolvedSettings) -> int | None:
-    """`--kv-cache-memory-bytes`: the cache is exactly that, the utilization is ignored.
+def _stated_cache_bytes(resolved: ResolvedSettings, layout: KvLayout) -> int | None:
+    """`--kv-cache-memory-bytes` or `--num-gpu-blocks-override`: the cache is exactly that, whatever is left.
 
-    Source: vllm/v1/worker/gpu_worker.py@0.33 `determine_available_memory`.
+    Source: vllm/v1/worker/gpu_worker.py@0.33 `determine_available_memory`, vllm/v1/core/kv_cache_utils.py.
     """
+    blocks = int(_number(resolved.flags.get("num_gpu_blocks_override")))
+    if blocks:
+        return blocks * layout.bytes_per_block
     stated = _number(resolved.flags.get("kv_cache_memory_bytes") or resolved.flags.get("kv_cache_memory"))
     return int(stated) if stated > 0 else None
 
 
 def _number(value: object) -> float:
-    if isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return 0.0
-    return 0.0
+    """A flag's figure; 0 for what is none, or too large to be meant."""
+    if not isinstance(value, (int, float, str)) or isinstance(value, bool):
+        return 0.0
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return 0.0
+    return number if 0 < number < LARGEST_FLAG else 0.0
 
 
 def _lora_bytes(widths: Widths, resolved: ResolvedSettings) -> float:

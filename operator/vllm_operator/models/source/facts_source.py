@@ -16,7 +16,7 @@ from vllm_operator.models.source.given import facts_of_config_map, facts_of_para
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from vllm_operator.api.v1alpha1 import ModelSpec
+    from vllm_operator.api.spec import ModelSpec
     from vllm_operator.models.facts import ModelFacts
 
 _OTHER_SCHEMES = ("pvc://", "s3://", "oci://")
@@ -80,8 +80,8 @@ def _given(model: ModelSpec, config_map: Mapping[str, str] | None) -> ModelFacts
     if model.config_ref is not None:
         if config_map is None:
             raise ModelUnreadable(
-                f"{model.uri}: the ConfigMap {model.config_ref.name!r} of spec.model.configRef does not exist; create it "
-                "in the same namespace"
+                f"{model.uri}: the ConfigMap {model.config_ref.name!r} of spec.model.configRef does not exist; create "
+                "it in the same namespace"
             )
         return facts_of_config_map(config_map, uri=model.uri, key=model.config_ref.key, revision=model.revision)
     if not model.uri.startswith(_OTHER_SCHEMES):

@@ -22,7 +22,11 @@ from huggingface_hub.errors import (
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils import build_hf_headers, get_session, hf_raise_for_status
+from huggingface_hub.utils import (  # type: ignore[attr-defined]  # documented there, re-exported without `as`
+    build_hf_headers,
+    get_session,
+    hf_raise_for_status,
+)
 
 from vllm_operator import __version__
 from vllm_operator.models.checkpoint import (
@@ -185,7 +189,8 @@ class HubSource:
         files = sorted(name for name in repo.names if name.endswith(".gguf") and "/" not in name)
         if not files:
             raise ModelUnreadable(
-                f"{repo.uri} has neither {CONFIG} nor a GGUF file; is it a model? Give its config in spec.model.configRef"
+                f"{repo.uri} has neither {CONFIG} nor a GGUF file; check spec.model.uri, or give the config in "
+                "spec.model.configRef"
             )
         for limit in _GGUF_READS:
             try:

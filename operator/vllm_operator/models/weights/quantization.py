@@ -1,7 +1,7 @@
 """Which format each layer of a checkpoint is stored in: a quantization config, read as vLLM reads it.
 
 `quantization_rules` turns `quantization_config` (or `hf_quant_config.json`) into `QuantizationRules`, which answers for
-one layer at a time. Layers that vLLM builds without a quantization config are marked in the blueprint and not asked for.
+one layer at a time. Layers that vLLM builds without a quantization config are marked so in the blueprint.
 """
 
 from __future__ import annotations

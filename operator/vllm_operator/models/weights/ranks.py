@@ -6,7 +6,7 @@ Sources, vLLM 0.33: `model_executor/layers/linear.py`, `vocab_parallel_embedding
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vllm_operator.models.weights.formats import PLAIN, ExpertPadding, experts_bytes, linear_bytes
@@ -33,7 +33,7 @@ class Ranks:
     pipeline: int = 1
     data: int = 1
     expert_parallel: bool = False
-    padding: ExpertPadding = ExpertPadding()
+    padding: ExpertPadding = field(default_factory=ExpertPadding)
 
     @property
     def experts(self) -> int:
@@ -131,10 +131,7 @@ class _Ledger:
 
     def _vocabulary(self, module: Vocabulary) -> int:
         rows = -(-module.rows // VOCABULARY_PADDING) * VOCABULARY_PADDING
-        if module.sharding is Sharding.DIVIDED:
-            rows = -(-rows // self._ranks.tensor)
-        else:
-            rows = module.rows
+        rows = -(-rows // self._ranks.tensor) if module.sharding is Sharding.DIVIDED else module.rows
         bias = rows * self._element_bytes if module.bias else 0
         fmt = self._rules.for_linear(module.name) if module.head and self._rules.head_quantized else PLAIN
         return linear_bytes(fmt, inputs=module.columns, outputs=(rows,), element_bytes=self._element_bytes) + bias

@@ -114,7 +114,7 @@ def allocated_padding(device: Device | None) -> ExpertPadding:
 
 
 def kernel_padding(device: Device | None) -> ExpertPadding:
-    """Multiples to which the kernel that serves them rounds MXFP4 experts: TensorRT-LLM's on Blackwell, from FlashInfer."""
+    """Multiples to which the serving kernel rounds MXFP4 experts: on Blackwell that of TensorRT-LLM, from FlashInfer."""
     if _capability_major(device) == _BLACKWELL_MAJOR:
         return ExpertPadding(hidden=256, intermediate=256)
     return allocated_padding(device)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from vllm_operator.models.weights.fields import Config
 
 _OVERLAPPING_RATIO = 4
-"""At this compression ratio neighbouring windows overlap, which doubles the compressor's width, and an indexer picks."""
+"""At this ratio neighbouring windows overlap, which doubles the compressor's width, and an indexer chooses."""
 
 
 def deepseek_v4(config: Config) -> Blueprint:

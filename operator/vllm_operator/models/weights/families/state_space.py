@@ -1,4 +1,4 @@
-"""Mixers that keep a state instead of a cache: Mamba, Mamba2, gated delta nets, Kimi delta attention, short convolutions.
+"""Mixers with a state instead of a cache: Mamba, Mamba2, gated delta nets, Kimi delta attention, short convolutions.
 
 Sources, vLLM 0.33: `layers/mamba/{mamba_mixer,mamba_mixer2,short_conv}.py`, `layers/mamba/gdn`, `models/common/kda.py`.
 """
