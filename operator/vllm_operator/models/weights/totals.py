@@ -114,7 +114,7 @@ def allocated_padding(device: Device | None) -> ExpertPadding:
 
 
 def kernel_padding(device: Device | None) -> ExpertPadding:
-    """Multiples to which the serving kernel rounds MXFP4 experts: on Blackwell that of TensorRT-LLM, from FlashInfer."""
+    """Multiples to which the serving kernel rounds MXFP4 experts; on Blackwell that kernel is TensorRT-LLM's."""
     if _capability_major(device) == _BLACKWELL_MAJOR:
         return ExpertPadding(hidden=256, intermediate=256)
     return allocated_padding(device)
