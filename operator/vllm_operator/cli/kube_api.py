@@ -28,9 +28,12 @@ class KubeApi:
         from kubernetes import client, config
 
         try:
-            config.load_config()  # type: ignore[no-untyped-call]
-        except (config.ConfigException, OSError) as error:
-            raise ApiServerError(f"no cluster is configured: {error}") from error
+            config.load_kube_config()  # type: ignore[no-untyped-call]
+        except (config.ConfigException, OSError) as no_kubeconfig:
+            try:
+                config.load_incluster_config()  # type: ignore[no-untyped-call]
+            except config.ConfigException:
+                raise ApiServerError(f"no cluster is configured: {no_kubeconfig}") from no_kubeconfig
         self._client = client.ApiClient()
 
     def get(self, path: str, **query: str) -> Mapping[str, Any]:
