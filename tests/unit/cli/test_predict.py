@@ -1,0 +1,94 @@
+"""`vllm-operator predict` on files: one answer a line, whatever the line."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from vllm_operator.cli import main
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 2048,
+    "intermediate_size": 8192,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 8,
+    "num_hidden_layers": 16,
+    "vocab_size": 128256,
+    "max_position_embeddings": 131072,
+    "torch_dtype": "bfloat16",
+}
+
+
+def _answers(tmp_path: Path, capsys: pytest.CaptureFixture[str], *lines: str) -> list[dict[str, Any]]:
+    runs = tmp_path / "runs.jsonl"
+    runs.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    assert main(["predict", str(runs)]) == 0
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_row_with_an_inline_config_is_answered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    row = {"id": "a", "config": CONFIG, "gpu": "NVIDIA L4", "max_model_len": 8192}
+    (found,) = _answers(tmp_path, capsys, json.dumps(row))
+    assert found["id"] == "a"
+    assert found["starts"] is True
+    low, high = found["kv_cache_gib_interval"]
+    assert low < found["kv_cache_gib"] < high
+
+
+def test_config_dir_is_relative_to_the_file_of_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "configs" / "m").mkdir(parents=True)
+    (tmp_path / "configs" / "m" / "config.json").write_text(json.dumps(CONFIG), encoding="utf-8")
+    (found,) = _answers(tmp_path, capsys, '{"id": 1, "config_dir": "configs/m", "gpu": "NVIDIA H100 80GB HBM3"}')
+    assert found["starts"] is True
+
+
+def test_a_bundled_model_needs_no_config(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (found,) = _answers(tmp_path, capsys, '{"id": 1, "model": "meta-llama/Llama-3.1-8B-Instruct", "gpu": "NVIDIA L4"}')
+    assert found["weights_gib"] == pytest.approx(14.99, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("line", "row_id", "said"),
+    [
+        pytest.param("{", None, "JSON", id="not-json"),
+        pytest.param("[1]", None, "object", id="not-an-object"),
+        pytest.param('{"id": 7, "tp": 0}', 7, "tp", id="out-of-range"),
+        pytest.param('{"id": 7, "gpu": "NVIDIA L4"}', 7, "config_dir or config", id="no-model"),
+        pytest.param('{"id": 7, "config_dir": "absent", "gpu": "NVIDIA L4"}', 7, "absent", id="no-directory"),
+        pytest.param('{"id": 7, "config": {}, "gpu": "NVIDIA L4"}', 7, "architectures", id="empty-config"),
+    ],
+)
+def test_a_bad_row_is_named_and_the_others_are_answered(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, row_id: object, said: str
+) -> None:
+    good = json.dumps({"id": "good", "config": CONFIG, "gpu": "NVIDIA L4", "max_model_len": 8192})
+    bad, answered = _answers(tmp_path, capsys, line, good)
+    assert bad["id"] == row_id
+    assert said in bad["error"]
+    assert bad["error"].startswith("line 1: ")
+    assert answered["starts"] is True
+
+
+def test_a_file_that_cannot_be_read_ends_with_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["predict", str(tmp_path / "absent.jsonl")]) == 2
+    assert "absent.jsonl cannot be read" in capsys.readouterr().err
+
+
+def test_a_planner_sized_batch_is_answered_at_thousands_a_second(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [
+        json.dumps({"id": n, "config": CONFIG, "gpu": "NVIDIA L4", "gpu_memory_utilization": 0.5 + n / 5000})
+        for n in range(2000)
+    ]
+    begun = time.perf_counter()
+    assert len(_answers(tmp_path, capsys, *lines)) == 2000
+    assert time.perf_counter() - begun < 2000 / 1000

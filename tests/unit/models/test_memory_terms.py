@@ -1,0 +1,130 @@
+"""The terms of the memory model, against worked numbers and figures that vLLM printed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from vllm_operator.models.memory.constants import TABLE, constants_for
+from vllm_operator.models.memory.terms import (
+    Batch,
+    Widths,
+    activation_bytes,
+    captured_sizes,
+    experts_workspace_bytes,
+    forward_peak_bytes,
+    graph_bytes,
+    lora_bytes,
+    non_torch_bytes,
+)
+from vllm_operator.models.versions import parse_version
+
+GIB = 1024**3
+LLAMA_8B = Widths(
+    hidden=4096,
+    feed_forward=3 * 14336,
+    attention=2 * (32 + 8) * 128,
+    vocabulary=128256,
+    experts_per_token=1,
+    expert_intermediate=0,
+    mla_heads=0,
+    mla_head_width=0,
+    layers=32,
+    element_bytes=2,
+    encodes_media=False,
+)
+QWEN_7B = replace(LLAMA_8B, hidden=3584, feed_forward=3 * 18944, vocabulary=152064, layers=28)
+LLAMA_70B_TP2 = replace(LLAMA_8B, hidden=8192, feed_forward=3 * 28672 // 2, layers=80)
+GRANITE_8B = replace(LLAMA_8B, feed_forward=3 * 12800, vocabulary=49155, layers=40)
+MIXTRAL_TP2 = replace(LLAMA_8B, feed_forward=0, vocabulary=32000, experts_per_token=2, expert_intermediate=7168)
+H100_DEFAULTS = Batch(tokens=8192, sequences=1024, pipelined=False, samples=True)
+SMALL_DEFAULTS = Batch(tokens=2048, sequences=256, pipelined=False, samples=True)
+
+
+@pytest.mark.parametrize(
+    ("version", "widths", "batch", "printed_gib"),
+    [
+        pytest.param("0.19.0", LLAMA_8B, H100_DEFAULTS, 1.89, id="sampler-of-128k-vocabulary"),
+        pytest.param("0.19.0", QWEN_7B, H100_DEFAULTS, 2.21, id="sampler-of-152k-vocabulary"),
+        pytest.param("0.19.0", LLAMA_70B_TP2, H100_DEFAULTS, 1.96, id="tp-does-not-divide-the-logits"),
+        pytest.param("0.19.0", GRANITE_8B, H100_DEFAULTS, 0.85, id="feed-forward-above-a-small-vocabulary"),
+        pytest.param("0.19.0", MIXTRAL_TP2, H100_DEFAULTS, 1.21, id="experts-scratch-stays"),
+        pytest.param("0.19.0", replace(LLAMA_8B, element_bytes=4), H100_DEFAULTS, 2.21, id="float32-logits"),
+        pytest.param("0.11.0", LLAMA_8B, H100_DEFAULTS, 4.76, id="sampler-that-sorts"),
+        pytest.param("0.10.2", replace(QWEN_7B, vocabulary=151936, hidden=4096), SMALL_DEFAULTS, 1.40, id="small-card"),
+        pytest.param(
+            "0.6.4",
+            LLAMA_8B,
+            Batch(tokens=29000, sequences=256, pipelined=False, samples=True),
+            2.99,
+            id="whole-prompt",
+        ),
+    ],
+)
+def test_activation_peak_is_what_the_log_printed(
+    version: str, widths: Widths, batch: Batch, printed_gib: float
+) -> None:
+    constants = constants_for(parse_version(version))
+    assert activation_bytes(widths, batch, constants) / GIB == pytest.approx(printed_gib, abs=0.05)
+
+
+def test_a_pooling_model_pays_for_the_forward_pass_alone() -> None:
+    constants = constants_for(parse_version("0.12.0"))
+    pooling = replace(H100_DEFAULTS, samples=False)
+    assert activation_bytes(LLAMA_8B, pooling, constants) == forward_peak_bytes(LLAMA_8B, pooling, constants)
+
+
+def test_mixtral_scratch_is_the_worked_number() -> None:
+    constants = constants_for(parse_version("0.19.0"))
+    scratch = experts_workspace_bytes(MIXTRAL_TP2, H100_DEFAULTS, constants)
+    assert scratch == 8192 * 2 * (14336 + 7168) * 2
+
+
+def test_lora_slots_are_the_worked_number() -> None:
+    assert lora_bytes(LLAMA_8B, adapters=4, rank=32) == 4 * 32 * 2 * 32 * (7 * 4096 + 10240 + 43008)
+
+
+@pytest.mark.parametrize(("largest", "sizes"), [(512, 51), (32, 7), (128, 19), (1, 1), (2, 2), (4, 3)])
+def test_capture_sizes_are_counted_as_vllm_lists_them(largest: int, sizes: int) -> None:
+    assert captured_sizes(largest) == sizes
+
+
+@pytest.mark.parametrize(("layers", "printed_gib"), [(8, 0.51), (16, 0.65), (32, 0.91), (40, 1.07), (80, 1.66)])
+def test_graphs_grow_with_layers(layers: int, printed_gib: float) -> None:
+    graphs = graph_bytes(replace(LLAMA_8B, layers=layers), sizes=51) / GIB
+    assert graphs == pytest.approx(printed_gib, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("version", "tensor", "pipeline", "fabric", "printed_gib"),
+    [
+        pytest.param("0.19.0", 1, 1, True, 0.25, id="one-gpu"),
+        pytest.param("0.19.0", 2, 1, True, 2.07, id="pair-on-nvlink"),
+        pytest.param("0.19.0", 4, 1, True, 2.13, id="four-on-nvlink"),
+        pytest.param("0.19.0", 1, 2, True, 0.07, id="pipeline"),
+        pytest.param("0.10.2", 8, 1, False, 0.21, id="eight-on-pcie"),
+        pytest.param("0.11.0", 1, 1, True, 0.13, id="before-0.18"),
+        pytest.param("0.27.0", 4, 1, False, 1.70, id="four-on-pcie-lately"),
+    ],
+)
+def test_non_torch_memory_is_what_the_log_printed(
+    version: str, tensor: int, pipeline: int, fabric: bool, printed_gib: float
+) -> None:
+    constants = constants_for(parse_version(version))
+    size = non_torch_bytes(constants, tensor_parallel=tensor, pipeline_parallel=pipeline, fabric=fabric)
+    assert size / GIB == pytest.approx(printed_gib, abs=0.06)
+
+
+def test_constants_cover_every_version_in_order() -> None:
+    begins = [row.since for row in TABLE]
+    assert begins == sorted(begins)
+    assert begins[0] == (0, 0, 0)
+    assert constants_for(parse_version("0.20.5")).since == (0, 18, 0)
+    assert constants_for(parse_version("7.1")) is TABLE[-1]
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: ".".join(map(str, row.since)))
+def test_every_row_of_constants_names_its_source(row: object) -> None:
+    assert getattr(row, "source", "")
+    assert getattr(row, "residual_gib", 0.0) > 0
