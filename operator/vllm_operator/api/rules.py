@@ -6,10 +6,12 @@ accepted and refused examples holds them together (tests/unit/api/rule_examples.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from vllm_operator.api.managed_flags import MANAGED_FLAGS, managed_flag
+from vllm_operator.api.pod_template import overlay_problems
 from vllm_operator.api.spec import CacheType
 
 if TYPE_CHECKING:
@@ -26,6 +28,10 @@ class Rule:
     cel: str
     message: str
     holds: Callable[[VLLMDeploymentSpec], bool]
+
+
+NEEDS_DRAFT_MODEL: Final = ("draft_model", "eagle", "eagle3", "medusa", "mlp_speculator")
+"""Methods of speculative decoding that run a second model (vllm/config/speculative.py)."""
 
 
 def _is_hub_uri(uri: str) -> bool:
@@ -46,6 +52,43 @@ def _batch_holds_a_sequence_of_each(spec: VLLMDeploymentSpec) -> bool:
     return engine.max_num_batched_tokens >= engine.max_num_seqs
 
 
+def _draft_model_given(spec: VLLMDeploymentSpec) -> bool:
+    speculative = spec.engine.speculative
+    if speculative is None or speculative.method not in NEEDS_DRAFT_MODEL:
+        return True
+    return speculative.model_uri is not None
+
+
+def _volume_of(uri: str) -> str | None:
+    """Return the claim or image that a model lies on, None when it is fetched."""
+    if uri.startswith("pvc://"):
+        return "/".join(uri.split("/")[:3])
+    return uri if uri.startswith("oci://") else None
+
+
+def _one_model_volume(spec: VLLMDeploymentSpec) -> bool:
+    engine = spec.engine
+    uris = [spec.model.uri]
+    if engine.speculative is not None and engine.speculative.model_uri is not None:
+        uris.append(engine.speculative.model_uri)
+    if engine.lora is not None:
+        uris += [adapter.uri for adapter in engine.lora.adapters]
+    return len({volume for volume in map(_volume_of, uris) if volume is not None}) <= 1
+
+
+def _tolerations_match_something(spec: VLLMDeploymentSpec) -> bool:
+    return all(
+        not toleration.value if toleration.operator == "Exists" else toleration.key is not None
+        for toleration in spec.gpu.tolerations
+    )
+
+
+def _toleration_seconds_evict(spec: VLLMDeploymentSpec) -> bool:
+    return all(
+        toleration.toleration_seconds is None or toleration.effect == "NoExecute" for toleration in spec.gpu.tolerations
+    )
+
+
 # The flag names are spelled out in the expression: CEL has no variables that outlive it, and the list is bounded.
 _MANAGED_CEL: Final = ", ".join(f"'{flag}'" for flag in sorted(MANAGED_FLAGS))
 
@@ -55,6 +98,15 @@ RULES: Final = (
         cel="!(has(self.replicas) && has(self.scaling))",
         message="replicas and scaling exclude each other: remove one of them",
         holds=lambda spec: spec.replicas is None or spec.scaling is None,
+    ),
+    Rule(
+        path="",
+        # The API server compares with the model's claim; two claims among the adapters of a hub model are found by us.
+        cel="!self.model.uri.startsWith('pvc://') || !has(self.engine) || !has(self.engine.lora)"
+        " || !has(self.engine.lora.adapters) || self.engine.lora.adapters.all(a, !a.uri.startsWith('oci://')"
+        " && (!a.uri.startsWith('pvc://') || a.uri.split('/')[2] == self.model.uri.split('/')[2]))",
+        message="model, draft model and adapters must lie on one claim or image, or come from the hub",
+        holds=_one_model_volume,
     ),
     Rule(
         path="scaling",
@@ -94,6 +146,30 @@ RULES: Final = (
         holds=lambda spec: not any(managed_flag(argument) for argument in spec.engine.extra_args),
     ),
     Rule(
+        path="engine.speculative",
+        cel=f"!(self.method in [{', '.join(repr(method) for method in NEEDS_DRAFT_MODEL)}]) || has(self.modelUri)",
+        message="this method runs a second model: set modelUri",
+        holds=_draft_model_given,
+    ),
+    Rule(
+        path="engine.env[]",
+        cel="!(has(self.value) && has(self.secretKeyRef))",
+        message="value and secretKeyRef exclude each other: remove one of them",
+        holds=lambda spec: all(env.value is None or env.secret_key_ref is None for env in spec.engine.env),
+    ),
+    Rule(
+        path="gpu.tolerations[]",
+        cel="has(self.operator) && self.operator == 'Exists' ? !has(self.value) || self.value == '' : has(self.key)",
+        message="a toleration with operator Exists has no value, and one with operator Equal needs a key",
+        holds=_tolerations_match_something,
+    ),
+    Rule(
+        path="gpu.tolerations[]",
+        cel="!has(self.tolerationSeconds) || (has(self.effect) && self.effect == 'NoExecute')",
+        message="tolerationSeconds goes with effect NoExecute only",
+        holds=_toleration_seconds_evict,
+    ),
+    Rule(
         path="cache",
         cel="!has(self.hostPath) || (has(self.type) && self.type == 'HostPath')",
         message="hostPath goes with type HostPath only",
@@ -119,11 +195,29 @@ RULES: Final = (
 """All rules; those of one path are attached to that part of the schema."""
 
 
+NAME_PATTERN: Final = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+LONGEST_NAME: Final = 63
+NAME_MESSAGE: Final = (
+    f"must be a DNS label (lower case letters, digits and '-', first a letter) of at most {LONGEST_NAME} characters:"
+    " the Service is named like it"
+)
+NAME_CEL: Final = f"self.metadata.name.size() <= {LONGEST_NAME} && self.metadata.name.matches('{NAME_PATTERN}')"
+"""The one rule about the object itself rather than its spec."""
+
+
+def check_name(name: str) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with the object's name; an empty one is for the API server to refuse."""
+    if name and (len(name) > LONGEST_NAME or re.fullmatch(NAME_PATTERN, name) is None):
+        yield "metadata.name", NAME_MESSAGE
+
+
 def check_spec(spec: VLLMDeploymentSpec) -> Iterator[tuple[str, str]]:
     """Yield path and message of each rule that a spec breaks; extraArgs name the flag and the field to use."""
     for rule in RULES:
         if not rule.holds(spec):
             yield ".".join(part for part in ("spec", rule.path) if part), rule.message
+    for path, message in overlay_problems(spec.pod_template):
+        yield ".".join(part for part in ("spec.podTemplate", path) if part), message
     for index, argument in enumerate(spec.engine.extra_args):
         flag = managed_flag(argument)
         if flag is not None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from vllm_operator.api.rules import RULES
+from vllm_operator.api.rules import NAME_CEL, NAME_MESSAGE, RULES
 from vllm_operator.api.spec import VLLMDeploymentSpec
 from vllm_operator.api.status import VLLMDeploymentStatus
 from vllm_operator.api.v1alpha1 import GROUP, KIND, PLURAL, VERSION, VLLMDeployment
@@ -125,6 +125,7 @@ def _root() -> Schema:
             "spec": _model_schema(VLLMDeploymentSpec, "spec"),
             "status": _model_schema(VLLMDeploymentStatus, "status"),
         },
+        "x-kubernetes-validations": [{"rule": NAME_CEL, "message": f"metadata.name {NAME_MESSAGE}"}],
     }
 
 

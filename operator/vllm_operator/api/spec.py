@@ -81,6 +81,14 @@ class CacheType(StrEnum):
     HOST_PATH = "HostPath"
 
 
+class AccessMode(StrEnum):
+    """How many nodes may mount a claim at once."""
+
+    READ_WRITE_ONCE = "ReadWriteOnce"
+    READ_WRITE_MANY = "ReadWriteMany"
+    READ_WRITE_ONCE_POD = "ReadWriteOncePod"
+
+
 class ServiceType(StrEnum):
     """Type of the Service in front of the pods."""
 
@@ -120,9 +128,12 @@ class ModelSpec(SpecModel):
 
     uri: ModelUri
     """Model to serve: a hub id (`org/name` or `hf://org/name`), `pvc://claim/path`, `s3://bucket/path` or `oci://image`."""
-    revision: ShortText | None = None
+    revision: (
+        Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[A-Za-z0-9][A-Za-z0-9._/+-]*$")]
+        | None
+    ) = None
     """Branch, tag or commit on the hub; resolved once and pinned in the status. Unset: main."""
-    served_name: ShortText | None = None
+    served_name: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[^\s-]\S*$")] | None = None
     """Name under which the API serves the model. Unset: the resource's name."""
     token_secret_ref: SecretKeyRef | None = None
     """Secret with the hub token for gated or private models."""
@@ -186,7 +197,7 @@ class EnvVar(SpecModel):
     name: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")]
     """Name of the variable."""
     value: Text | None = None
-    """Value; secrets belong into `secretKeyRef`."""
+    """Value, in which `$(NAME)` stands for another variable as in a pod; secrets belong into `secretKeyRef`."""
     secret_key_ref: SecretKeyRef | None = None
     """Takes the value from a Secret."""
 
@@ -238,7 +249,7 @@ class EngineSpec(SpecModel):
     extra_args: Annotated[
         tuple[Annotated[str, StringConstraints(min_length=1, max_length=4096)], ...], Field(max_length=128)
     ] = ()
-    """Further `vllm serve` arguments, one token each. A flag that the operator manages is refused by name."""
+    """Further `vllm serve` arguments, one token each, taken literally. A flag that the operator manages is refused."""
     env: Annotated[tuple[EnvVar, ...], Field(max_length=128)] = ()
     """Environment variables of the engine."""
 
@@ -323,8 +334,10 @@ class CacheSpec(SpecModel):
     """Existing claim to use instead of making one."""
     storage_class_name: Name | None = None
     """Storage class of the claim that is made."""
+    access_mode: AccessMode = AccessMode.READ_WRITE_ONCE
+    """Access mode of the claim that is made. Replicas on several nodes share it only with `ReadWriteMany`."""
     host_path: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^/")] | None = None
-    """Directory on the node, for type HostPath."""
+    """Directory on the node, for type HostPath. Pod Security `restricted` does not admit it."""
 
 
 class ServiceSpec(SpecModel):

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from vllm_operator.api.rules import check_spec
+from vllm_operator.api.rules import check_name, check_spec
 from vllm_operator.api.spec import (
+    AccessMode,
     Admission,
     AutoAdjust,
     BatchingMode,
@@ -31,6 +32,7 @@ __all__ = [
     "KIND",
     "PLURAL",
     "VERSION",
+    "AccessMode",
     "Admission",
     "AutoAdjust",
     "BatchingMode",
@@ -109,7 +111,7 @@ def parse_deployment(obj: Mapping[str, Any]) -> VLLMDeployment:
         deployment = VLLMDeployment.model_validate({**wanted, "status": _readable_status(obj.get("status"))})
     except ValidationError as error:
         raise SpecError(_problems(error)) from None
-    contradictions = tuple(check_spec(deployment.spec))
+    contradictions = (*check_name(deployment.metadata.name), *check_spec(deployment.spec))
     if contradictions:
         raise SpecError(contradictions)
     return deployment

@@ -39,6 +39,7 @@ GRACE_MARGIN_SECONDS: Final = 10
 class Budgets:
     """Seconds for one pod."""
 
+    probe_period_seconds: int
     startup_seconds: int
     startup_failure_threshold: int
     progress_deadline_seconds: int
@@ -56,6 +57,7 @@ def budgets(checkpoint_bytes: int | None, *, from_hub: bool) -> Budgets:
         startup = ENGINE_START_SECONDS + -(-checkpoint_bytes // speed)
     threshold = -(-startup // PROBE_PERIOD_SECONDS)
     return Budgets(
+        probe_period_seconds=PROBE_PERIOD_SECONDS,
         startup_seconds=threshold * PROBE_PERIOD_SECONDS,
         startup_failure_threshold=threshold,
         progress_deadline_seconds=threshold * PROBE_PERIOD_SECONDS + IMAGE_PULL_SECONDS,

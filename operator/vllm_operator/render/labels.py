@@ -11,7 +11,13 @@ NAME_LABEL: Final = "app.kubernetes.io/name"
 INSTANCE_LABEL: Final = "app.kubernetes.io/instance"
 MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 COMPONENT_LABEL: Final = "app.kubernetes.io/component"
+
 PLAN_HASH_ANNOTATION: Final = "vllm-operator.io/plan-hash"
+"""On every object, not on the pods: it also covers the Service, whose change must not restart a model."""
+ROLLOUT_ANNOTATION: Final = "vllm-operator.io/rollout"
+"""On the Deployment: why pods are replaced the way they are."""
+LOGGING_ANNOTATION: Final = "vllm-operator.io/logging-config"
+"""On the pods: the engine's logging configuration, which the pod itself mounts as a file."""
 
 LONGEST_LABEL_VALUE: Final = 63
 

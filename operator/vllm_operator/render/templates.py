@@ -1,14 +1,15 @@
 """Readable YAML templates in which every expression is emitted as JSON.
 
-JSON is YAML's flow style, so a value can hold anything and still be only a value: it cannot end a string, start a key or
-add a tag. That is not taken on trust. Each template is rendered a second time with a placeholder in the place of every
-value; the structure of that document comes from the template alone. With the values put back it must equal the document
-that is used.
+JSON is YAML's flow style, so a value can hold anything and still be only a value: it cannot end a string, start a key
+or add a tag. That is not taken on trust. Each template is rendered a second time with a placeholder in the place of
+every value; the structure of that document comes from the template alone. With the values put back it must equal the
+document that is used.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,7 +26,10 @@ if TYPE_CHECKING:
 Manifest = dict[str, Any]
 
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_EMIT: Final = "__emit__"
 _PLACEHOLDER: Final = "__value_{}__"
+_MEANT_OTHERWISE: Final = re.compile("[\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+"""Characters that JSON leaves as they are and YAML reads as line breaks, or refuses."""
 
 
 def render_template(name: str, values: Mapping[str, Any]) -> Manifest:
@@ -83,9 +87,6 @@ def _filled(node: Any, values: Mapping[str, object]) -> Any:
     return values.get(node, node) if isinstance(node, str) else node
 
 
-_EMIT: Final = "__emit__"
-
-
 @pass_context
 def _finalize(context: Context, value: object) -> object:
     """Emit an expression. Taking the context keeps jinja2 from folding constants at compile time."""
@@ -95,9 +96,8 @@ def _finalize(context: Context, value: object) -> object:
 
 
 def _as_json(value: object) -> str:
-    # ASCII only: YAML gives some Unicode characters (line separators, controls) a meaning that JSON does not.
-    text = json.dumps(_exact(value), ensure_ascii=True, allow_nan=False)
-    return _yaml_escapes(text)
+    text = json.dumps(_exact(value), ensure_ascii=False, allow_nan=False)
+    return _MEANT_OTHERWISE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _exact(value: object) -> object:
@@ -109,23 +109,6 @@ def _exact(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_exact(child) for child in value]
     return value
-
-
-def _yaml_escapes(text: str) -> str:
-    """Spell characters beyond the 16-bit plane as YAML does: JSON's pair of surrogates would be read as two characters."""
-    parts = []
-    position = 0
-    while (found := text.find("\\u", position)) >= 0:
-        backslashes = len(text[:found]) - len(text[:found].rstrip("\\"))
-        high = int(text[found + 2 : found + 6], 16) if backslashes % 2 == 0 else 0
-        if 0xD800 <= high < 0xDC00 and text[found + 6 : found + 8] == "\\u":
-            low = int(text[found + 8 : found + 12], 16)
-            parts.append(f"{text[position:found]}\\U{0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00):08x}")
-            position = found + 12
-        else:
-            parts.append(text[position : found + 2])
-            position = found + 2
-    return "".join(parts) + text[position:]
 
 
 @lru_cache(maxsize=1)

@@ -1,0 +1,48 @@
+"""How pods are replaced when the plan changes, and why that way.
+
+A surge pod needs the GPUs of a whole replica beside those in use. Where no node has them free, a rollout that waits for
+the new pod first waits for ever.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, assert_never
+
+from vllm_operator.api.spec import RolloutStrategy
+
+if TYPE_CHECKING:
+    from vllm_operator.api.spec import VLLMDeploymentSpec
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rollout:
+    """A Deployment's strategy and the sentence that explains it."""
+
+    strategy: dict[str, Any]
+    why: str
+
+
+def rollout_of(spec: VLLMDeploymentSpec) -> Rollout:
+    """Return how the pods of a deployment are replaced."""
+    strategy = spec.rollout.strategy
+    match strategy:
+        case RolloutStrategy.RECREATE:
+            return Rollout(
+                strategy={"type": "Recreate"}, why="spec.rollout.strategy: all pods end before new ones start"
+            )
+        case RolloutStrategy.ROLLING_UPDATE:
+            return Rollout(
+                strategy=_rolling(surge=1, unavailable=0),
+                why="spec.rollout.strategy: each new pod needs free GPUs of its own before an old one ends",
+            )
+        case RolloutStrategy.AUTO:
+            return Rollout(
+                strategy=_rolling(surge=0, unavailable=1),
+                why="Auto: one pod at a time in place, because a surge pod would need GPUs beyond those in use",
+            )
+    assert_never(strategy)
+
+
+def _rolling(*, surge: int, unavailable: int) -> dict[str, Any]:
+    return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}

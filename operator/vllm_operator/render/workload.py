@@ -1,0 +1,139 @@
+"""The Deployment that runs vLLM as a plan says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from vllm_operator.api.pod_template import ENGINE_CONTAINER, ENGINE_PORT_NAME
+from vllm_operator.planning.flags import flags_of
+from vllm_operator.planning.source import parse_address
+from vllm_operator.render import last_words, probes
+from vllm_operator.render.budgets import budgets
+from vllm_operator.render.environment import engine_environment
+from vllm_operator.render.labels import LOGGING_ANNOTATION, ROLLOUT_ANNOTATION
+from vllm_operator.render.overlay import overlaid
+from vllm_operator.render.rollout import rollout_of
+from vllm_operator.render.templates import Manifest, render_template
+from vllm_operator.render.volumes import pod_volumes
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from vllm_operator.api.spec import VLLMDeploymentSpec
+    from vllm_operator.planning.plan import Placement, Plan
+    from vllm_operator.render.budgets import Budgets
+
+ENGINE_PORT: Final = 8000
+"""vLLM's own default; the Service's port may be another."""
+
+MEMORY_BASE_GIB: Final = 2
+MEMORY_PER_GPU_GIB: Final = 2
+"""Requested host memory. A server with one worker peaked at 3.0 GB (its API server, engine and worker are a process
+each); every further GPU is one more worker. A request, not a limit: page cache of the weights may use what is free."""
+
+CPU_BASE: Final = 1
+CPU_PER_GPU: Final = 1
+"""Requested cores. Every worker and the engine loop keep a core busy; without a request the kernel would give a
+neighbour that has one a hundred times their share."""
+
+
+def deployment_manifest(
+    plan: Plan, placement: Placement, spec: VLLMDeploymentSpec, common: Mapping[str, Any]
+) -> Manifest:
+    """Return the Deployment. `common` holds names, labels and owners that all objects share.
+
+    Raises:
+        OverlayRefused: `spec.podTemplate` contradicts what is managed.
+    """
+    name = str(common["name"])
+    resource = placement.gpu_class.resource_name
+    times = budgets(plan.checkpoint_bytes, from_hub=parse_address(spec.model.uri).is_hub)
+    volumes = pod_volumes(spec, name=name, gpus=placement.gpus_per_replica)
+    rollout = rollout_of(spec)
+    manifest = render_template(
+        "deployment",
+        {
+            **common,
+            "annotations": {**common["annotations"], ROLLOUT_ANNOTATION: rollout.why},
+            "pod_annotations": {
+                "kubectl.kubernetes.io/default-container": ENGINE_CONTAINER,
+                LOGGING_ANNOTATION: last_words.logging_config(last_words.wanted_level(spec.engine.env)),
+            },
+            "replicas": _replicas(spec),
+            "strategy": rollout.strategy,
+            "progress_deadline_seconds": times.progress_deadline_seconds,
+            "grace_period_seconds": times.grace_period_seconds,
+            "pre_stop_seconds": times.pre_stop_seconds,
+            "node_selector": dict(spec.gpu.node_selector),
+            "affinity_terms": _affinity_terms(placement),
+            "tolerations": _tolerations(spec, resource),
+            "container_name": ENGINE_CONTAINER,
+            "image": plan.image,
+            "args": [_literal(argument) for argument in _arguments(plan, spec, name, times)],
+            "env": engine_environment(spec),
+            "port": ENGINE_PORT,
+            "port_name": ENGINE_PORT_NAME,
+            "resource_requests": _requests(placement),
+            "resource_limits": {resource: str(placement.gpus_per_replica)},
+            "startup_probe": probes.startup_probe(spec, times),
+            "readiness_probe": probes.readiness_probe(),
+            "liveness_probe": probes.liveness_probe(),
+            "volumes": volumes.volumes,
+            "volume_mounts": volumes.mounts,
+        },
+    )
+    template = manifest["spec"]["template"]
+    manifest["spec"]["template"] = overlaid(template, spec.pod_template, gpu_resource=resource)
+    return manifest
+
+
+def _arguments(plan: Plan, spec: VLLMDeploymentSpec, name: str, times: Budgets) -> list[str]:
+    """Return the plan's arguments and those that belong to the pod rather than to the plan.
+
+    Ours come right behind the model: what the user appended may end with a flag that takes any number of values.
+    """
+    model, *flags = plan.args
+    own = [] if spec.model.served_name is not None else ["--served-model-name", name]
+    own += ["--port", str(ENGINE_PORT)]
+    if flags_of(plan.engine_version).has("shutdown-timeout"):
+        own += ["--shutdown-timeout", str(times.shutdown_timeout_seconds)]
+    return [model, *own, *flags]
+
+
+def _literal(argument: str) -> str:
+    """Double the dollar signs: the kubelet would otherwise replace `$(NAME)` by a variable, such as the hub token."""
+    return argument.replace("$", "$$")
+
+
+def _replicas(spec: VLLMDeploymentSpec) -> int | None:
+    """Return the fixed number; None leaves the field to the autoscaler."""
+    if spec.scaling is not None:
+        return None
+    return 1 if spec.replicas is None else spec.replicas
+
+
+def _requests(placement: Placement) -> dict[str, str]:
+    gpus = placement.gpus_per_replica
+    return {
+        "cpu": str(CPU_BASE + CPU_PER_GPU * gpus),
+        "memory": f"{MEMORY_BASE_GIB + MEMORY_PER_GPU_GIB * gpus}Gi",
+        placement.gpu_class.resource_name: str(gpus),
+    }
+
+
+def _affinity_terms(placement: Placement) -> list[dict[str, Any]]:
+    return [
+        {
+            "matchExpressions": [
+                {"key": label, "operator": "In", "values": list(values)} for label, values in sorted(term.items())
+            ]
+        }
+        for term in placement.node_selector_terms
+    ]
+
+
+def _tolerations(spec: VLLMDeploymentSpec, resource_name: str) -> list[dict[str, Any]]:
+    """Return the taint that GPU nodes carry by convention, named like their resource, and the user's own."""
+    own = [toleration.model_dump(by_alias=True, exclude_none=True, mode="json") for toleration in spec.gpu.tolerations]
+    conventional = {"key": resource_name, "operator": "Exists"}
+    return [conventional, *(toleration for toleration in own if toleration != conventional)]
