@@ -1,0 +1,158 @@
+"""The facts of each deployment's model: loaded in the background, never awaited by a reconcile."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from vllm_operator.models.errors import ModelError
+from vllm_operator.runtime.kube import CONFIG_MAPS, SECRETS, ApiError, Unreachable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vllm_operator.api.spec import ConfigMapKeyRef, ModelSpec, SecretKeyRef
+    from vllm_operator.api.v1alpha1 import VLLMDeployment
+    from vllm_operator.models.facts import ModelFacts
+    from vllm_operator.models.source import FactsSource
+    from vllm_operator.runtime.kube import Kube
+
+_LOGGER = logging.getLogger(__name__)
+
+LOAD_TIMEOUT_SECONDS: Final = 120.0
+RETRY_SECONDS: Final = 30.0
+FRESH_SECONDS: Final = 600.0
+"""A ConfigMap, a Secret or a branch may change: facts are asked for again after this time."""
+
+
+class ReferenceMissing(ModelError):
+    """A Secret or ConfigMap that the spec names, or its key, does not exist."""
+
+
+@dataclass(slots=True)
+class _Entry:
+    model: ModelSpec
+    outcome: ModelFacts | ModelError | None = None
+    task: asyncio.Task[None] | None = None
+    due: float = 0.0
+
+
+class FactsBook:
+    """What is known of each deployment's model. `changed` is called with a deployment's key when its answer is new."""
+
+    def __init__(self, kube: Kube, source: FactsSource, *, changed: Callable[[str], None]) -> None:
+        self._kube = kube
+        self._source = source
+        self._changed = changed
+        self._entries: dict[str, _Entry] = {}
+
+    def outcome(self, key: str, deployment: VLLMDeployment) -> ModelFacts | ModelError | None:
+        """Return facts, the error that stands in their way, or None while they are loading; starts the loading."""
+        model = deployment.spec.model
+        entry = self._entries.get(key)
+        if entry is None or entry.model != model:
+            self.forget(key)
+            entry = self._entries[key] = _Entry(model=model)
+            if model.config_ref is None and model.token_secret_ref is None:
+                try:
+                    entry.outcome = self._source.peek(model)
+                except ModelError as error:
+                    entry.outcome = error
+        loop = asyncio.get_running_loop()
+        if entry.task is None and loop.time() >= entry.due:
+            namespace = deployment.metadata.namespace
+            entry.task = loop.create_task(self._load(key, entry, namespace), name=f"facts {key}")
+        return entry.outcome
+
+    def known(self, deployment: VLLMDeployment, key: str) -> ModelFacts | None:
+        """Return the facts if they are at hand, from memory alone: for admission."""
+        model = deployment.spec.model
+        entry = self._entries.get(key)
+        if entry is not None and entry.model == model and not isinstance(entry.outcome, ModelError):
+            return entry.outcome
+        try:
+            return self._source.peek(model) if model.token_secret_ref is None else None
+        except ModelError:
+            return None
+
+    def forget(self, key: str) -> None:
+        """Drop what is known for a deployment that is gone or names another model."""
+        entry = self._entries.pop(key, None)
+        if entry is not None and entry.task is not None:
+            entry.task.cancel()
+
+    async def close(self) -> None:
+        """Cancel everything that is loading."""
+        tasks = [entry.task for entry in self._entries.values() if entry.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _load(self, key: str, entry: _Entry, namespace: str) -> None:
+        before = entry.outcome
+        try:
+            async with asyncio.timeout(LOAD_TIMEOUT_SECONDS):
+                entry.outcome = await self._ask(entry.model, namespace)
+        except ModelError as error:
+            # Facts that were known stay in force while their source is away.
+            entry.outcome = error if before is None or isinstance(before, ModelError) else before
+        except (ApiError, Unreachable, TimeoutError) as error:
+            _LOGGER.warning("model facts could not be loaded", extra={"key": key, "reason": repr(error)})
+        finally:
+            failed = isinstance(entry.outcome, ModelError) or entry.outcome is None
+            entry.due = asyncio.get_running_loop().time() + (RETRY_SECONDS if failed else FRESH_SECONDS)
+            entry.task = None
+        if _answer(before) != _answer(entry.outcome):
+            self._changed(key)
+
+    async def _ask(self, model: ModelSpec, namespace: str) -> ModelFacts:
+        token = None
+        if model.token_secret_ref is not None:
+            token = await self._token(model.token_secret_ref, namespace)
+        data = None
+        if model.config_ref is not None:
+            data = await self._config_map(model.config_ref, namespace)
+        return await self._source.load(model, token, config_map=data)
+
+    async def _token(self, reference: SecretKeyRef, namespace: str) -> str:
+        try:
+            secret = await self._kube.get(SECRETS, namespace, reference.name)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            raise ReferenceMissing(
+                f"the Secret {reference.name!r} of spec.model.tokenSecretRef does not exist in namespace {namespace}; "
+                "create it with the hub token"
+            ) from None
+        try:
+            return base64.b64decode((secret.get("data") or {})[reference.key]).decode().strip()
+        except (KeyError, binascii.Error, UnicodeDecodeError):
+            raise ReferenceMissing(
+                f"the Secret {reference.name!r} of spec.model.tokenSecretRef has no usable key {reference.key!r}"
+            ) from None
+
+    async def _config_map(self, reference: ConfigMapKeyRef, namespace: str) -> dict[str, str]:
+        try:
+            found = await self._kube.get(CONFIG_MAPS, namespace, reference.name)
+        except ApiError as error:
+            if error.status != 404:
+                raise
+            raise ReferenceMissing(
+                f"the ConfigMap {reference.name!r} of spec.model.configRef does not exist in namespace {namespace}; "
+                f"create it with the model's config.json under the key {reference.key!r}"
+            ) from None
+        data: dict[str, str] = found.get("data") or {}
+        if reference.key not in data:
+            raise ReferenceMissing(
+                f"the ConfigMap {reference.name!r} of spec.model.configRef has no key {reference.key!r}; "
+                f"its keys are {', '.join(sorted(data)) or 'none'}"
+            )
+        return data
+
+
+def _answer(outcome: ModelFacts | ModelError | None) -> object:
+    return (type(outcome), str(outcome)) if isinstance(outcome, ModelError) else outcome

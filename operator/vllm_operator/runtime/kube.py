@@ -1,0 +1,293 @@
+"""The API server, as far as the operator needs it: plain dicts over one aiohttp session.
+
+`kubernetes` loads the configuration, with its token rotation and exec plugins; its client is not used
+(docs/decisions/0009).
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+from urllib.parse import urlencode
+
+import aiohttp
+
+from vllm_operator.api.v1alpha1 import GROUP, PLURAL, VERSION
+from vllm_operator.render.labels import MANAGER
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+Manifest = dict[str, Any]
+
+REQUEST_TIMEOUT_SECONDS: Final = 30.0
+CONNECT_TIMEOUT_SECONDS: Final = 5.0
+WATCH_SILENCE_SECONDS: Final = 90.0
+"""The API server sends a bookmark about every minute; a stream that is silent for longer is dead."""
+LIST_CHUNK: Final = 500
+
+_METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+
+
+class ApiError(Exception):
+    """The API server refused a request; `status` is the HTTP code, `reason` its one-word reason."""
+
+    def __init__(self, status: int, reason: str, message: str) -> None:
+        self.status = status
+        self.reason = reason
+        super().__init__(f"{status} {reason}: {message}")
+
+
+class Unreachable(Exception):
+    """The API server did not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One kind of object and where its collection is."""
+
+    api_version: str
+    kind: str
+    plural: str
+    namespaced: bool = True
+
+    def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
+        """Return the URL path of the collection, of an object, or of its subresource."""
+        prefix = "/api/" if "/" not in self.api_version else "/apis/"
+        parts = [prefix + self.api_version]
+        if self.namespaced and namespace:
+            parts += ["namespaces", namespace]
+        parts.append(self.plural)
+        return "/".join([*parts, *(part for part in (name, subresource) if part)])
+
+
+VLLM_DEPLOYMENTS: Final = Resource(f"{GROUP}/{VERSION}", "VLLMDeployment", PLURAL)
+NODES: Final = Resource("v1", "Node", "nodes", namespaced=False)
+PODS: Final = Resource("v1", "Pod", "pods")
+CONFIG_MAPS: Final = Resource("v1", "ConfigMap", "configmaps")
+SECRETS: Final = Resource("v1", "Secret", "secrets")
+SERVICES: Final = Resource("v1", "Service", "services")
+CLAIMS: Final = Resource("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
+DEPLOYMENTS: Final = Resource("apps/v1", "Deployment", "deployments")
+EVENTS: Final = Resource("events.k8s.io/v1", "Event", "events")
+
+CHILDREN: Final = (DEPLOYMENTS, SERVICES, CONFIG_MAPS, CLAIMS)
+"""Kinds that the operator makes."""
+
+BY_KIND: Final = {resource.kind: resource for resource in CHILDREN}
+
+
+class Kube(Protocol):
+    """What the runtime asks of the API server."""
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """Apply an object by server-side apply; returns its metadata."""
+        ...
+
+    async def apply_status(self, manifest: Manifest) -> Manifest:
+        """Apply an object's status subresource; returns its metadata."""
+        ...
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Manifest:
+        """Return one object."""
+        ...
+
+    async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str) -> None:
+        """Delete an object, if it is still the one with that uid."""
+        ...
+
+    async def create(self, resource: Resource, namespace: str, manifest: Manifest) -> None:
+        """Create an object."""
+        ...
+
+    async def list(self, resource: Resource, namespace: str | None, *, labels: str = "") -> tuple[list[Manifest], str]:
+        """Return all objects and the resourceVersion from which to watch."""
+        ...
+
+    def watch(
+        self, resource: Resource, namespace: str | None, *, version: str, seconds: int, labels: str = ""
+    ) -> AsyncIterator[tuple[str, Manifest]]:
+        """Yield (type, object) until the server ends the stream."""
+        ...
+
+
+class AiohttpKube:
+    """`Kube` over one aiohttp session; use it as an async context manager."""
+
+    def __init__(self) -> None:
+        self._configuration = _load_configuration()
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> AiohttpKube:
+        configuration = self._configuration
+        context: ssl.SSLContext | bool = False
+        if configuration.host.startswith("https"):
+            context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
+            if configuration.cert_file:
+                context.load_cert_chain(configuration.cert_file, configuration.key_file)
+            if not configuration.verify_ssl:
+                context.check_hostname = False
+                context.verify_mode = ssl.CERT_NONE
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=context, limit=128, keepalive_timeout=60),
+            timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
+            trust_env=True,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def apply(self, manifest: Manifest) -> Manifest:
+        """See `Kube.apply`."""
+        metadata = manifest["metadata"]
+        path = BY_KIND[manifest["kind"]].path(metadata["namespace"], metadata["name"])
+        return await self._apply(path, manifest)
+
+    async def apply_status(self, manifest: Manifest) -> Manifest:
+        """See `Kube.apply_status`."""
+        metadata = manifest["metadata"]
+        path = VLLM_DEPLOYMENTS.path(metadata["namespace"], metadata["name"], "status")
+        return await self._apply(path, manifest)
+
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Manifest:
+        """See `Kube.get`."""
+        return await self._request("GET", resource.path(namespace, name))
+
+    async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str) -> None:
+        """See `Kube.delete`; an object that is gone already counts as deleted."""
+        body = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
+        try:
+            await self._request("DELETE", resource.path(namespace, name), body=body)
+        except ApiError as error:
+            if error.status not in (404, 409):
+                raise
+
+    async def create(self, resource: Resource, namespace: str, manifest: Manifest) -> None:
+        """See `Kube.create`."""
+        await self._request("POST", resource.path(namespace), body=manifest, accept=_METADATA_ONLY)
+
+    async def list(self, resource: Resource, namespace: str | None, *, labels: str = "") -> tuple[list[Manifest], str]:
+        """See `Kube.list`; read in chunks, so that a large cluster is never one answer."""
+        found: list[Manifest] = []
+        query = {"limit": str(LIST_CHUNK), **({"labelSelector": labels} if labels else {})}
+        while True:
+            page = await self._request("GET", resource.path(namespace), query=query)
+            found += page.get("items") or []
+            metadata = page["metadata"]
+            if not metadata.get("continue"):
+                return found, str(metadata["resourceVersion"])
+            query["continue"] = metadata["continue"]
+
+    async def watch(
+        self, resource: Resource, namespace: str | None, *, version: str, seconds: int, labels: str = ""
+    ) -> AsyncIterator[tuple[str, Manifest]]:
+        """See `Kube.watch`.
+
+        Raises:
+            ApiError: among others 410 when `version` is too old: list again.
+            Unreachable: the connection broke or fell silent.
+        """
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": version,
+            "timeoutSeconds": str(seconds),
+        }
+        if labels:
+            query["labelSelector"] = labels
+        timeout = aiohttp.ClientTimeout(total=None, connect=CONNECT_TIMEOUT_SECONDS, sock_read=WATCH_SILENCE_SECONDS)
+        url = f"{self._configuration.host}{resource.path(namespace)}?{urlencode(query)}"
+        try:
+            async with self._open().get(url, headers=self._headers(), timeout=timeout) as response:
+                await _raise_for_status(response)
+                async for line in _lines(response.content):
+                    event = json.loads(line)
+                    if event["type"] == "ERROR":
+                        status = event["object"]
+                        raise ApiError(status.get("code", 500), status.get("reason", ""), status.get("message", ""))
+                    yield event["type"], event["object"]
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unreachable(f"watch of {resource.plural}: {error!r}") from error
+
+    async def _apply(self, path: str, manifest: Manifest) -> Manifest:
+        return await self._request(
+            "PATCH",
+            path,
+            query={"fieldManager": MANAGER, "force": "true"},
+            body=manifest,
+            content_type="application/apply-patch+yaml",
+            accept=_METADATA_ONLY,
+        )
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str] | None = None,
+        body: Manifest | None = None,
+        content_type: str = "application/json",
+        accept: str = "application/json",
+    ) -> Manifest:
+        url = f"{self._configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
+        headers = {**self._headers(), "Accept": accept}
+        data = None
+        if body is not None:
+            headers["Content-Type"] = content_type
+            data = json.dumps(body).encode()
+        try:
+            async with self._open().request(method, url, headers=headers, data=data) as response:
+                await _raise_for_status(response)
+                answer: Manifest = json.loads(await response.read())
+                return answer
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unreachable(f"{method} {path}: {error!r}") from error
+
+    def _open(self) -> aiohttp.ClientSession:
+        assert self._session is not None, "use AiohttpKube as an async context manager"
+        return self._session
+
+    def _headers(self) -> dict[str, str]:
+        # Asked for each time: the hook behind it reads a rotated token again.
+        token = self._configuration.get_api_key_with_prefix("authorization")
+        return {"Authorization": token} if token else {}
+
+
+async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:
+    """Split a watch stream; aiohttp's own line iterator refuses lines above 64 KiB, which objects may exceed."""
+    buffer = bytearray()
+    async for chunk in stream.iter_any():
+        buffer += chunk
+        while (end := buffer.find(b"\n")) >= 0:
+            line = bytes(buffer[:end])
+            del buffer[: end + 1]
+            if line.strip():
+                yield line
+
+
+async def _raise_for_status(response: aiohttp.ClientResponse) -> None:
+    if response.status < 400:
+        return
+    text = await response.text(errors="replace")
+    try:
+        status = json.loads(text)
+        raise ApiError(response.status, str(status.get("reason", "")), str(status.get("message", ""))[:2000])
+    except (ValueError, AttributeError):
+        raise ApiError(response.status, response.reason or "", text[:500]) from None
+
+
+def _load_configuration() -> Any:
+    """Read the kubeconfig or, in a pod, the ServiceAccount's files."""
+    from kubernetes import config
+    from kubernetes.client import Configuration
+
+    configuration = Configuration()
+    try:
+        config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    except config.ConfigException:
+        config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+    return configuration

@@ -1,0 +1,100 @@
+"""A queue of keys with the semantics of client-go's work queue.
+
+A key that is added while it waits is there once; a key that is added while it is being worked on comes once more
+afterwards; no key is ever worked on twice at once. N events therefore cost one reconcile, which reads the newest state.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Final, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable
+
+Key = TypeVar("Key", bound="Hashable")
+
+FIRST_RETRY_SECONDS: Final = 0.5
+LONGEST_RETRY_SECONDS: Final = 300.0
+
+
+class KeyQueue(Generic[Key]):
+    """Keys to be worked on; belongs to one event loop.
+
+    `jitter` returns a factor around 1 that keeps keys which failed together from coming back together.
+    """
+
+    def __init__(self, *, jitter: Callable[[], float] = lambda: 1.0) -> None:
+        self._waiting: deque[Key] = deque()
+        self._dirty: set[Key] = set()
+        self._processing: set[Key] = set()
+        self._failures: dict[Key, int] = {}
+        self._timers: dict[Key, asyncio.TimerHandle] = {}
+        self._available = asyncio.Event()
+        self._jitter = jitter
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, key: Key) -> None:
+        """Mark a key dirty: it will be handed out once, after what is being done with it now."""
+        if key in self._dirty:
+            return
+        self._dirty.add(key)
+        if key not in self._processing:
+            self._waiting.append(key)
+            self._available.set()
+
+    def add_after(self, key: Key, seconds: float) -> None:
+        """Mark a key dirty later; of several delays of one key the shortest counts."""
+        if seconds <= 0:
+            self.add(key)
+            return
+        loop = asyncio.get_running_loop()
+        due = loop.time() + seconds
+        timer = self._timers.get(key)
+        if timer is not None:
+            if timer.when() <= due:
+                return
+            timer.cancel()
+        self._timers[key] = loop.call_at(due, self._fire, key)
+
+    def retry(self, key: Key) -> float:
+        """Mark a key dirty after its own back-off, which doubles with each failure; returns the delay in seconds."""
+        failures = self._failures.get(key, 0)
+        self._failures[key] = failures + 1
+        delay = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(failures, 32)) * self._jitter()
+        self.add_after(key, delay)
+        return delay
+
+    def forget(self, key: Key) -> None:
+        """Start the back-off of a key anew: it succeeded, or is gone."""
+        self._failures.pop(key, None)
+
+    async def get(self) -> Key:
+        """Wait for a key and hand it out; `done` must follow."""
+        while not self._waiting:
+            self._available.clear()
+            await self._available.wait()
+        key = self._waiting.popleft()
+        self._dirty.discard(key)
+        self._processing.add(key)
+        return key
+
+    def done(self, key: Key) -> None:
+        """Say that the work on a key has ended; if it was marked dirty meanwhile, it waits again."""
+        self._processing.discard(key)
+        if key in self._dirty:
+            self._waiting.append(key)
+            self._available.set()
+
+    def close(self) -> None:
+        """Cancel all delays."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+
+    def _fire(self, key: Key) -> None:
+        self._timers.pop(key, None)
+        self.add(key)
