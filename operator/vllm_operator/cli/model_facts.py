@@ -34,10 +34,11 @@ def facts_for(
         return _from_config_map(deployment, config_maps.get(key)), None
     from vllm_operator.models import catalogue
 
-    known = catalogue.lookup(model.uri)
-    if known is not None:
-        return known, None
-    return _from_hub(deployment)
+    try:
+        known = catalogue.lookup(model.uri)
+    except ModelError as error:
+        return None, str(error)
+    return (known, None) if known is not None else _from_hub(deployment)
 
 
 def _from_directory(directory: Path, uri: str) -> ModelFacts:

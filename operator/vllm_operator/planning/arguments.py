@@ -145,11 +145,7 @@ def _batch(request: Request, facts: ModelFacts, candidate: Candidate) -> Iterato
     yield _flag("max-model-len", candidate.context_length, _why_context(request, facts, candidate))
     yield _flag("max-num-seqs", batching.max_num_seqs, _why_sequences(request, candidate))
     yield _flag("max-num-batched-tokens", batching.max_num_batched_tokens, _why_tokens(request, candidate))
-    yield _flag(
-        "gpu-memory-utilization",
-        f"{request.policy.gpu_memory_utilization:g}",
-        "spec.policy.gpuMemoryUtilization: the rest stays for the CUDA context and communication",
-    )
+    yield _flag("gpu-memory-utilization", f"{candidate.size.utilization:g}", _why_utilization(request, candidate))
     if request.kv_cache_dtype != "auto":
         yield _flag("kv-cache-dtype", request.kv_cache_dtype, "spec.engine.kvCacheDtype")
     elif facts.kv_cache_quantized:
@@ -196,6 +192,12 @@ def _why_tokens(request: Request, candidate: Candidate) -> str:
             return "batchingMode Latency: a chunk of prefill delays all decoding sequences by its own time"
         case BatchingMode.BALANCED:
             return "vLLM's default for this GPU, pinned so that an update cannot move it"
+
+
+def _why_utilization(request: Request, candidate: Candidate) -> str:
+    if candidate.size is not None and candidate.size.utilization < request.policy.gpu_memory_utilization:
+        return "an equal part of spec.policy.gpuMemoryUtilization for each pod that the GPU is time-sliced between"
+    return "spec.policy.gpuMemoryUtilization: the rest stays for the CUDA context and communication"
 
 
 def _unjudged(request: Request, candidate: Candidate | None) -> Iterator[Flag]:

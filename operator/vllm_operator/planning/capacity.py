@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 SHARED = frozenset({Sharing.TIME_SLICED, Sharing.MPS})
 
+NOMINAL_SHARE = 0.93
+"""Share of the memory on the box that a driver reports ("24 GB" L4: 23,034 MiB). People ask for what is on the box."""
+
 _KEEPS_PODS_AWAY = frozenset({"NoSchedule", "NoExecute"})
 
 
@@ -85,8 +88,8 @@ class GpuFilter:
             product = gpu_class.product.lower()
             if not any(fnmatchcase(product, pattern.lower()) for pattern in self.products):
                 return Exclusion.PRODUCT
-        least_bytes = self.min_memory_bytes
-        if least_bytes is not None and (gpu_class.memory_bytes or least_bytes) < least_bytes:
+        least_bytes = (self.min_memory_bytes or 0) * NOMINAL_SHARE
+        if gpu_class.memory_bytes is not None and gpu_class.memory_bytes < least_bytes:
             return Exclusion.MEMORY
         if gpu_class.sharing in SHARED and not self.allow_shared:
             return Exclusion.SHARING

@@ -72,10 +72,11 @@ def plan(
         max_num_batched_tokens=(
             best.size.batching.max_num_batched_tokens if best and best.size else request.max_num_batched_tokens
         ),
-        gpu_memory_utilization=request.policy.gpu_memory_utilization,
+        gpu_memory_utilization=(best.size.utilization if best and best.size else request.policy.gpu_memory_utilization),
         kv_cache_dtype=best.size.forecast.resolved.kv_cache_dtype if best and best.size else request.kv_cache_dtype,
         concurrency=best.concurrency if best else request.concurrency,
         replicas=request.replicas,
+        has_room_for_surge=best is not None and best.room.free > request.replicas,
         image=image,
         engine_version=request.engine_version,
         model=parse_address(request.model_uri).argument,

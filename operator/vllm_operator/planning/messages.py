@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vllm_operator.cluster.records import Sharing
 from vllm_operator.planning.flags import flags_of
 from vllm_operator.planning.forecast import forecast
 from vllm_operator.planning.plan import OomRisk, Verdict
@@ -56,8 +57,12 @@ def _where(best: Candidate) -> str:
 
 def _sum_and_offer(decision: Decision, best: Candidate) -> str:
     assert best.need is not None
-    offer = the_offer(best.need, decision.request.policy.gpu_memory_utilization)
+    offer = the_offer(best.need, _utilization(decision, best))
     return f"{the_sum(best.need)} of {offer}, headroom {have_gib(best.need.headroom_bytes)} GiB"
+
+
+def _utilization(decision: Decision, best: Candidate) -> float:
+    return best.size.utilization if best.size is not None else decision.request.policy.gpu_memory_utilization
 
 
 def _refusal(decision: Decision, best: Candidate) -> str:
@@ -67,7 +72,7 @@ def _refusal(decision: Decision, best: Candidate) -> str:
     return (
         f"{_field(best)}: needs {the_sum(need)}{headroom} for {plural(best.concurrency, 'sequence')} of "
         f"{plural(best.context_length, 'token')} on {_where(best)}; the best class, "
-        f"{class_name(best.capacity.gpu_class)}, offers {the_offer(need, policy.gpu_memory_utilization)}, "
+        f"{class_name(best.capacity.gpu_class)}, offers {the_offer(need, _utilization(decision, best))}, "
         f"{plural(best.capacity.most_gpus_on_a_node, 'GPU')} on a node."
     )
 
@@ -114,6 +119,11 @@ def _warnings(decision: Decision) -> Iterator[str]:
             "the model brings code of its own: if vLLM refuses to load it, review that code and set "
             "spec.model.trustRemoteCode: true"
         )
+    if request.max_num_seqs is not None and request.max_num_seqs < request.concurrency:
+        yield (
+            f"spec.engine.maxNumSeqs {request.max_num_seqs} is below spec.workload.concurrency {request.concurrency}: "
+            f"only {request.max_num_seqs} sequences run at once"
+        )
     if best is None:
         return
     yield from _about_memory(decision, best)
@@ -129,7 +139,9 @@ def _warnings(decision: Decision) -> Iterator[str]:
 def _about_memory(decision: Decision, best: Candidate) -> Iterator[str]:
     if best.need is None or decision.facts is None or decision.verdict is Verdict.DOES_NOT_FIT:
         return
-    if best.need.risk is not OomRisk.LOW:
+    if best.capacity.gpu_class.sharing is Sharing.TIME_SLICED:
+        yield "the GPU is time-sliced: nothing keeps other pods from taking the memory that was planned with"
+    elif best.need.risk is not OomRisk.LOW:
         headroom = have_gib(best.need.headroom_bytes)
         yield f"{best.need.risk.value} risk of running out of GPU memory: headroom {headroom} GiB per GPU"
     assert best.size is not None

@@ -109,6 +109,8 @@ class Plan:
     """Sequences of `max_model_len` that hold at once."""
     replicas: int = 1
     """Replicas that the verdict is about."""
+    has_room_for_surge: bool = False
+    """Whether one replica more could be placed right now: a rolling update may then start a pod before it stops one."""
     image: str = ""
     engine_version: str = ""
     model: str = ""

@@ -23,7 +23,7 @@ def feasibility_of(decision: Decision) -> FeasibilityReport | None:
         need.kv_cache_bytes,
         need.overhead_bytes,
         need.vram_bytes,
-        policy.gpu_memory_utilization,
+        best.size.utilization,
         policy.headroom_gb,
         best.context_length,
         best.concurrency,

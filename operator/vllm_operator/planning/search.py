@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from vllm_operator.cluster.records import Sharing
 from vllm_operator.planning.capacity import class_order
 from vllm_operator.planning.devices import device_for
 from vllm_operator.planning.plan import OomRisk, Verdict
@@ -30,6 +31,9 @@ CONTEXT_STEP = 256
 """A context that the planner chooses is rounded down to a multiple of it."""
 SMALLEST_CONTEXT = 2048
 """The planner never chooses less than it (or than the model's own limit): prompts with their answers would be cut."""
+
+ASSUMED_CLIENTS = 2
+"""Pods on a time-sliced GPU where nothing says how many: at least one more than ours."""
 
 _TENSOR_SIZES = (1, 2, 4, 8, 16, 32, 64)
 _PIPELINE_SIZES = (2, 3, 4, 6, 8)
@@ -62,7 +66,12 @@ class Candidate:
 
     @property
     def risk(self) -> OomRisk | None:
-        """How close to the limit it runs; None when no memory could be computed."""
+        """How close to the limit it runs; None when no memory could be computed.
+
+        On a time-sliced GPU nothing keeps the other pods from taking the memory that was planned with.
+        """
+        if self.need is not None and self.capacity.gpu_class.sharing is Sharing.TIME_SLICED:
+            return OomRisk.HIGH
         return self.need.risk if self.need is not None else None
 
     @property
@@ -167,7 +176,7 @@ def _judge(question: Question, capacity: ClassCapacity, parallelism: Parallelism
     if device is None:
         exists = room.free or room.allocatable or room.declared
         return _unsized(question, capacity, parallelism, room, Verdict.UNKNOWN if exists else Verdict.DOES_NOT_FIT)
-    sizes = sizes_for(question, parallelism, device)
+    sizes = sizes_for(question, parallelism, device, clients=_clients(capacity))
     if sizes.problems:
         verdict = Verdict.DOES_NOT_FIT if sizes.refused else Verdict.UNKNOWN
         unsized = _unsized(question, capacity, parallelism, room, verdict)
@@ -194,6 +203,13 @@ def _judge(question: Question, capacity: ClassCapacity, parallelism: Parallelism
     return best
 
 
+def _clients(capacity: ClassCapacity) -> int:
+    """How many pods share the memory of one device without a limit between them; an MPS share or slice has its own."""
+    if capacity.gpu_class.sharing is not Sharing.TIME_SLICED:
+        return 1
+    return capacity.gpu_class.clients_per_device or ASSUMED_CLIENTS
+
+
 def _unsized(
     question: Question, capacity: ClassCapacity, parallelism: Parallelism, room: Room, verdict: Verdict
 ) -> Candidate:
@@ -212,7 +228,9 @@ def _workload(question: Question, room: MemoryRoom) -> tuple[int, int]:
     smallest = min(SMALLEST_CONTEXT, own_limit)
     if request.context_length is None:
         longest = _rounded(room.max_context(request.concurrency, own_limit), own_limit)
-        return max(smallest, longest), request.concurrency
+        if longest >= smallest or not request.policy.may_shrink:
+            return max(smallest, longest), request.concurrency
+        return smallest, max(1, room.max_concurrency(smallest))
     context = request.context_length
     if not request.policy.may_shrink or room.need(context, request.concurrency).fits:
         return context, request.concurrency
@@ -228,11 +246,11 @@ def _rounded(context: int, limit: int) -> int:
 
 
 def _verdict(request: Request, room: Room) -> Verdict:
-    """From room to verdict: all replicas must find a place within single nodes."""
+    """From room to verdict: all replicas must find a place within single nodes, now; some of them, once freed."""
     if room.free >= request.replicas:
         return Verdict.FITS
-    if room.allocatable >= 1 and (room.allocatable >= request.replicas or not room.declared):
+    if room.allocatable >= 1:
         return Verdict.FITS_IF_FREED
-    if room.allocatable + room.declared >= 1:
+    if room.declared >= 1:
         return Verdict.FITS_WHEN_SCALED
     return Verdict.DOES_NOT_FIT

@@ -6,6 +6,7 @@ on the engine's settings and on the policy, not on what is free.
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from vllm_operator.planning.tuning import Batching, Parallelism
 
 _REMEMBERED_QUESTIONS = 512
+SMALLEST_UTILIZATION = 0.01
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,7 @@ class Question:
     request: Request
     facts: ModelFacts
     family: Family | None
-    known: dict[tuple[Parallelism, Device], Sizes] = field(compare=False, repr=False)
+    known: dict[tuple[Parallelism, Device, int], Sizes] = field(compare=False, repr=False)
     """Sizes that were computed for this model and these settings before."""
 
 
@@ -47,6 +49,12 @@ class Size:
     batching: Batching
     forecast: Forecast
     memory_room: MemoryRoom
+
+    @property
+    def utilization(self) -> float:
+        """Share of the GPU's memory that vLLM is given."""
+        assert self.settings.gpu_memory_utilization is not None
+        return self.settings.gpu_memory_utilization
 
     def settings_at(self, context_length: int) -> EngineSettings:
         """The settings with the chosen length."""
@@ -71,7 +79,7 @@ class Sizes:
             yield made
 
 
-_questions: OrderedDict[Hashable, tuple[ModelFacts, dict[tuple[Parallelism, Device], Sizes]]] = OrderedDict()
+_questions: OrderedDict[Hashable, tuple[ModelFacts, dict[tuple[Parallelism, Device, int], Sizes]]] = OrderedDict()
 
 
 def question_of(request: Request, facts: ModelFacts, family: Family | None) -> Question:
@@ -106,13 +114,23 @@ def _what_sizes_depend_on(request: Request) -> Hashable:
     )
 
 
-def sizes_for(question: Question, parallelism: Parallelism, device: Device) -> Sizes:
-    """The sizes of a replica that is spread in one way over GPUs of one kind."""
-    key = (parallelism, device)
+def sizes_for(question: Question, parallelism: Parallelism, device: Device, *, clients: int) -> Sizes:
+    """The sizes of a replica that is spread in one way over GPUs of one kind; `clients` pods share each of them."""
+    key = (parallelism, device, clients)
     sizes = question.known.get(key)
     if sizes is None:
-        sizes = question.known[key] = _sizes(question, parallelism, device)
+        sizes = question.known[key] = _sizes(_for_one_client(question, clients), parallelism, device)
     return sizes
+
+
+def _for_one_client(question: Question, clients: int) -> Question:
+    """Leave the other pods of a shared GPU their part of its memory."""
+    if clients == 1:
+        return question
+    policy = question.request.policy
+    share = math.floor(policy.gpu_memory_utilization / clients * 100) / 100
+    own = replace(question.request, policy=replace(policy, gpu_memory_utilization=max(share, SMALLEST_UTILIZATION)))
+    return replace(question, request=own)
 
 
 def _sizes(question: Question, parallelism: Parallelism, device: Device) -> Sizes:
