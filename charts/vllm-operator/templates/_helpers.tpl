@@ -55,7 +55,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   resources: [deployments]
   verbs: [create, delete, get, list, patch, watch]
 - apiGroups: [""]
-  resources: [services]
+  resources: [persistentvolumeclaims, services]
   verbs: [create, delete, get, list, patch, watch]
 # Model facts (spec.model.configRef) and the logging configuration that keeps vLLM's last words.
 - apiGroups: [""]
