@@ -9,6 +9,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from vllm_operator.cluster import labels as label
+from vllm_operator.cluster import reading
 from vllm_operator.cluster.clouds import cloud_gpus
 from vllm_operator.cluster.devices import AMD_DEVICE_IDS, GIB, MIB
 from vllm_operator.cluster.memory import MemoryFigure, from_product
@@ -26,6 +27,8 @@ _PARTITION_RESOURCE: Final = re.compile(r"amd\.com/(?P<partition>[sdqc]px_nps[0-
 _XCDS: Final = {"MI300A": 6, "MI308X": 4}
 """Compute dies of one card, which is what CPX makes of it, where it is not the usual eight."""
 _USUAL_XCDS: Final = 8
+_COMPUTE_UNITS: Final = {"MI300X": 304, "MI325X": 304, "MI308X": 80, "MI300A": 228, "MI350X": 256, "MI355X": 256}
+"""Compute units of a whole card: fewer in the label means that it is the label of a partition."""
 _PARTS: Final = {"spx": 1, "dpx": 2, "tpx": 3, "qpx": 4}
 _MOST_CARDS: Final = 16
 """No node has more cards; a higher count without a partition label is one of partitions."""
@@ -39,12 +42,12 @@ def amd_gpus(node: NodeContext, offered: Offered) -> NodeGpus:
     match = match if match.known else cloud.match
     found = _PARTITION_RESOURCE.fullmatch(offered.resource)
     partition = found["partition"] if found else _labelled(node.labels, label.AMD_PARTITION)
-    parts = _parts(partition, match)
+    parts = _parts_by_units(node.labels, match) if partition is None else _parts(partition, match)
     stated = _stated_bytes(_labelled(node.labels, label.AMD_VRAM))
     if parts == 1:
         memory = _whole_card(node.labels, stated, match, cloud.memory, offered)
     else:
-        memory = _partition(stated, match, parts, partition or "")
+        memory = _partition(stated, match, parts, partition)
     warnings = memory.warnings
     if memory.memory_bytes is None:
         warnings += (f"the memory of {offered.resource} is unknown: no label, product or instance type gives it",)
@@ -88,13 +91,11 @@ def _whole_card(
     return MemoryFigure(memory_bytes=fallback.memory_bytes, basis=fallback.basis, warnings=(complaint,))
 
 
-def _partition(stated: int | None, match: ProductMatch, parts: int | None, partition: str) -> MemoryFigure:
+def _partition(stated: int | None, match: ProductMatch, parts: int | None, partition: str | None) -> MemoryFigure:
     """Return a partition's memory. The label may be the card's or already the partition's, so it is compared."""
     whole = match.memory_bytes
     if parts is None or whole is None:
-        return MemoryFigure(
-            warnings=(f"partition {partition!r} of an unknown card: its share of the memory is unknown",)
-        )
+        return MemoryFigure(warnings=(f"partition {partition} of an unknown card: its share of the memory is unknown",))
     share = whole // parts
     if stated is None:
         return MemoryFigure(memory_bytes=share, basis=Basis.PRODUCT_TABLE)
@@ -104,15 +105,21 @@ def _partition(stated: int | None, match: ProductMatch, parts: int | None, parti
         return MemoryFigure(memory_bytes=stated, basis=Basis.NODE_LABEL)
     complaint = (
         f"label {label.AMD_VRAM} says {stated // GIB}G, which is neither the card's {whole // GIB}G nor the "
-        f"{share // GIB}G of a {partition} partition"
+        f"{share // GIB}G of a partition"
     )
     return MemoryFigure(warnings=(complaint,))
 
 
-def _parts(partition: str | None, match: ProductMatch) -> int | None:
+def _parts_by_units(labels: Mapping[str, str], match: ProductMatch) -> int:
+    """Return into how many devices a card is split, where no label says it, from the compute units of one."""
+    units = reading.whole_number(_labelled(labels, label.AMD_UNITS))
+    whole = {_COMPUTE_UNITS.get(device.product) for device in match.candidates}
+    card = whole.pop() if len(whole) == 1 else None
+    return card // units if card and units and card % units == 0 else 1
+
+
+def _parts(partition: str, match: ProductMatch) -> int | None:
     """Return into how many devices a card is split; None when the partition's name is not known."""
-    if partition is None:
-        return 1
     compute = partition.lower().partition("_")[0]
     if compute != "cpx":
         return _PARTS.get(compute)

@@ -44,6 +44,15 @@ PRODUCT_LABELS: Final = (
 """Labels whose value is a product's name, the most telling first."""
 NOMINAL_MEMORY_LABELS: Final = ("karpenter.k8s.aws/instance-gpu-memory", "eks.amazonaws.com/instance-gpu-memory")
 """Nominal memory of one GPU in MiB."""
+COUNT_LABELS: Final = (
+    "cloud.google.com/gke-accelerator-count",
+    "karpenter.k8s.aws/instance-gpu-count",
+    "eks.amazonaws.com/instance-gpu-count",
+    "karpenter.azure.com/sku-gpu-count",
+    "gpu.nvidia.com/count",
+    "aliyun.accelerator/nvidia_count",
+)
+"""How many devices the machine has; only to notice that a resource counts parts of them."""
 NOMINAL_TOLERANCE: Final = 0.10
 """Catalogue figures are up to 7 % off what the driver reports (Karpenter: T4 16384 against 15360 MiB)."""
 _GKE_NAMES: Final = {"nvidia-tesla-a100": "A100-SXM4-40GB"}
@@ -87,6 +96,16 @@ def cloud_gpus(labels: Mapping[str, str]) -> CloudGpus:
     if memory.memory_bytes is None and nominal_bytes is not None and not named.known:
         memory = MemoryFigure(memory_bytes=nominal_bytes, basis=Basis.NODE_LABEL)
     return CloudGpus(product=product, match=named, memory=memory)
+
+
+def device_count(labels: Mapping[str, str]) -> int | None:
+    """Return how many devices the machine was sold with, by label or instance type; None where neither says."""
+    for label in COUNT_LABELS:
+        count = reading.whole_number(labels.get(label))
+        if count:
+            return count
+    machine = _instance_gpus(labels)
+    return machine.count if machine is not None else None
 
 
 def _named_product(labels: Mapping[str, str]) -> tuple[str | None, ProductMatch]:

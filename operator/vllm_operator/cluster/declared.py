@@ -255,9 +255,8 @@ def _flavor(obj: Mapping[str, Any], quotas: Mapping[str, Mapping[str, int]]) -> 
     spec = reading.mapping_at(obj, "spec")
     labels = reading.strings(reading.mapping_at(spec, "nodeLabels"))
     limits = quotas.get(name, {})
-    node = project_node(
-        {"metadata": {"name": f"flavor/{name}", "labels": labels}, "status": {"allocatable": dict(limits)}}
-    )
+    one_of_each = {"allocatable": dict.fromkeys(limits, 1)}
+    node = project_node({"metadata": {"name": f"flavor/{name}", "labels": labels}, "status": one_of_each})
     machine = find_instance_type(labels.get(_INSTANCE_TYPE, ""))
     shapes = tuple(
         _shape(

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from vllm_operator.cluster.inventory import Inventory
+    from vllm_operator.cluster.records import NodeRecord
 
     Record = TypeVar("Record")
 
@@ -34,9 +35,11 @@ def read_inventory(documents: Iterable[Mapping[str, Any]]) -> Inventory:
             if isinstance(kind, str) and kind in objects:
                 objects[kind].append(obj)
     state = ClusterState()
-    state.replace_nodes(project_node(obj) for obj in objects["Node"])
+    slices = list(_projected(project_slice, objects["ResourceSlice"]))
+    nodes = [project_node(obj) for obj in objects["Node"]]
+    state.replace_nodes(nodes or [_bare_node(record.node_name) for record in slices])
     state.replace_pods(_projected(project_pod, objects["Pod"]))
-    state.replace_slices(_projected(project_slice, objects["ResourceSlice"]))
+    state.replace_slices(slices)
     state.replace_claims(_projected(project_claim, objects["ResourceClaim"]))
     state.replace_declarations(
         [
@@ -62,6 +65,11 @@ def each_object(document: object) -> Iterator[Mapping[str, Any]]:
         of_kind = kind.removesuffix("List")
         items = reading.items_at(obj, "items")
         waiting.extend(item if "kind" in item else {**item, "kind": of_kind} for item in reversed(items))
+
+
+def _bare_node(name: str) -> NodeRecord:
+    """Return the node of a slice in a dump of slices alone; beside other nodes, one that is missing is gone."""
+    return project_node({"metadata": {"name": name}})
 
 
 def _projected(

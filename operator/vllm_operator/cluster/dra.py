@@ -44,6 +44,9 @@ class DeviceRecord:
     name: str
     gpu_class: GpuClass
     tainted: bool = False
+    uuid: str | None = None
+    parent_uuid: str | None = None
+    """The card that a slice was cut from."""
     consumes: Mapping[CounterKey, int] = field(default_factory=dict, hash=False)
 
 
@@ -171,7 +174,7 @@ def _pool_numbers(
     counters: dict[CounterKey, int] = {}
     for record in slices:
         counters.update(record.counters)
-    devices = [device for record in slices for device in record.devices]
+    devices = _without_cut_up_cards([device for record in slices for device in record.devices])
     used: Counter[CounterKey] = Counter()
     for device in devices:
         if taken.get((driver, pool, device.name)):
@@ -190,6 +193,16 @@ def _pool_numbers(
             f"{tainted} of {len(alike)} devices in pool {pool} of {driver} are tainted" if tainted else None,
         )
     return numbers
+
+
+def _without_cut_up_cards(devices: list[DeviceRecord]) -> list[DeviceRecord]:
+    """Leave out whole cards of which slices are published beside them, when no counters keep the two apart.
+
+    Drivers before partitionable devices did that (kubernetes-sigs/dra-driver-nvidia-gpu issue 719); a pod that is
+    given such a card cannot use it.
+    """
+    cut_up = {device.parent_uuid for device in devices if device.parent_uuid is not None}
+    return [device for device in devices if device.uuid not in cut_up or device.consumes]
 
 
 def _together(devices: list[DeviceRecord], counters: Mapping[CounterKey, int]) -> int:
@@ -215,6 +228,8 @@ def _project_device(driver: str, node_name: str, obj: Mapping[str, Any]) -> Devi
     return DeviceRecord(
         name=name,
         gpu_class=_device_class(driver, attributes, reading.mapping_at(body, "capacity")),
+        uuid=_of(attributes, driver, "uuid"),
+        parent_uuid=_of(attributes, driver, "parentUUID"),
         tainted=any(taint.get("effect") in _KEEPS_AWAY for taint in reading.items_at(body, "taints")),
         consumes=_counters(reading.items_at(body, "consumesCounters"), "counterSet"),
     )
@@ -247,6 +262,7 @@ def _device_class(driver: str, attributes: Mapping[str, str | None], capacity: M
         mig_profile=profile,
         basis=basis,
         interconnect=known.interconnect if profile is None else None,
+        partition=_of(attributes, driver, "partitionProfile"),
     )
 
 

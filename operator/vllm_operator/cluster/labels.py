@@ -33,6 +33,7 @@ MEMORY_IN_USE: Final = "vllm-operator.io/gpu.memory-in-use"
 AMD_VRAM: Final = "amd.com/gpu.vram"
 AMD_PRODUCT: Final = "amd.com/gpu.product-name"
 AMD_DEVICE_ID: Final = "amd.com/gpu.device-id"
+AMD_UNITS: Final = "amd.com/gpu.cu-count"
 AMD_PARTITION: Final = "amd.com/gpu.compute-memory-partition"
 
 INTEL_PRODUCT: Final = "gpu.intel.com/product"
@@ -145,7 +146,7 @@ MEANINGS: Final[tuple[LabelMeaning, ...]] = (
         name="gpu.nvidia.com/model, /class, /vram",
         writer="CoreWeave",
         holds="product; MiB ÷ 1000, cut off",
-        use="product; memory = 1000 MiB for each",
+        use="product; memory, a thousand MiB for each",
     ),
     LabelMeaning(
         name="aliyun.accelerator/nvidia_name, nvidia_mem",
@@ -182,6 +183,12 @@ MEANINGS: Final[tuple[LabelMeaning, ...]] = (
         writer="AMD node labeller",
         holds="PCI device number",
         use="product's facts where the name is not labelled",
+    ),
+    LabelMeaning(
+        name=f"{AMD_UNITS}, beta.{AMD_UNITS}",
+        writer="AMD node labeller",
+        holds="compute units of one device",
+        use="tells a partition from a card where the partition is not labelled",
     ),
     LabelMeaning(
         name=AMD_PARTITION,

@@ -12,15 +12,23 @@ from vllm_operator.cluster.amd import amd_gpus
 from vllm_operator.cluster.nvidia import nvidia_gpus
 from vllm_operator.cluster.other_vendors import other_gpus
 from vllm_operator.cluster.records import NodeGpus, NodeRecord, Taint
-from vllm_operator.cluster.resources import NodeContext, Offered, offered_resources
+from vllm_operator.cluster.resources import NodeContext, Offered, allocatable_of, offered_resources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 HEARTBEATS: Final = frozenset({label.TIMESTAMP, label.MEMORY_IN_USE})
 """Labels that change without the offer having changed; what they mean for it is in the record elsewhere."""
-_CLAIMS: Final = (label.PRODUCT, label.PRESENT, label.AMD_PRODUCT, label.INTEL_PRODUCT)
+_CLAIMS: Final = (
+    label.PRODUCT,
+    label.PRESENT,
+    label.AMD_PRODUCT,
+    label.AMD_DEVICE_ID,
+    f"beta.{label.AMD_DEVICE_ID}",
+    label.INTEL_PRODUCT,
+)
 """Labels that say that a node has GPUs."""
+_CLAIM_PREFIXES: Final = (f"beta.{label.AMD_DEVICE_ID}.", "gpu.intel.com/device-id.")
 _SHORT: Final = 40
 """Label values up to this length are few and shared between nodes, so one copy of each is kept."""
 
@@ -30,7 +38,7 @@ def project_node(obj: Mapping[str, Any]) -> NodeRecord:
     metadata = reading.mapping_at(obj, "metadata")
     spec = reading.mapping_at(obj, "spec")
     status = reading.mapping_at(obj, "status")
-    allocatable = reading.mapping_at(status, "allocatable")
+    allocatable = allocatable_of(status)
     labels = reading.strings(reading.mapping_at(metadata, "labels"))
     name = intern(reading.text(metadata.get("name")) or "")
     context = NodeContext(
@@ -75,7 +83,8 @@ def _unoffered(node: NodeContext) -> tuple[str, ...]:
     """Say that a node is labelled with GPUs and offers none: nothing to plan with, whatever the labels say."""
     if node.offered:
         return ()
-    claim = next((name for name in _CLAIMS if node.labels.get(name) not in (None, "", "false")), None)
+    claims = (*_CLAIMS, *(name for name in node.labels if name.startswith(_CLAIM_PREFIXES)))
+    claim = next((name for name in claims if node.labels.get(name) not in (None, "", "false")), None)
     if claim is None:
         return ()
     return (f"node {node.name}: label {claim}={node.labels[claim]!r}, but no GPU resource that a pod could request",)

@@ -7,12 +7,12 @@ NVIDIA/k8s-device-plugin `internal/lm/{nvml,resource,mig-strategy,vgpu}.go`.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from vllm_operator.cluster import labels as label
 from vllm_operator.cluster import mig, reading
-from vllm_operator.cluster.clouds import CloudGpus, cloud_gpus
+from vllm_operator.cluster.clouds import CloudGpus, cloud_gpus, device_count
 from vllm_operator.cluster.devices import MIB
 from vllm_operator.cluster.hami import REGISTER, RegisteredGpu, registered_gpus
 from vllm_operator.cluster.memory import UNKNOWN_MEMORY, MemoryFigure, from_product, judge_label
@@ -112,29 +112,24 @@ def _whole_gpus(node: NodeContext, offered: Offered, product: str | None, cloud:
     memory, warnings = _share_of(memory, shared)
     if virtual or cloud.partial:
         shared = _Shared(sharing=Sharing.VGPU) if shared.sharing is Sharing.EXCLUSIVE else shared
-    healthy = True
+    name = product or (cards[0].product if cards else None) or cloud.product
     if _is_phantom(node, offered):
-        healthy = False
-        warnings += (
-            f"{offered.resource}: the same cards are offered as MIG slices; a pod with a whole one would fail",
+        phantom = f"{offered.resource}: the same cards are offered as MIG slices; a pod with a whole one would fail"
+        return _node_gpus(
+            node,
+            offered,
+            product=name,
+            match=match,
+            memory=memory,
+            shared=shared,
+            healthy=False,
+            warnings=(*warnings, phantom),
         )
-    elif _is_mixed(node, offered, shared, cards):
-        memory = UNKNOWN_MEMORY
-        count = node.labels.get(label.COUNT)
-        warnings += (
-            f"label {label.COUNT}={count!r} covers fewer GPUs than the {offered.capacity} of {offered.resource}: "
-            "the node has GPUs of more than one model, or stale labels, so the memory is unknown",
-        )
-    return _node_gpus(
-        node,
-        offered,
-        product=product or (cards[0].product if cards else None) or cloud.product,
-        match=match,
-        memory=memory,
-        shared=shared,
-        healthy=healthy,
-        warnings=warnings,
-    )
+    uncovered = None if cards else _uncovered(node, offered, shared)
+    if uncovered is not None:
+        unlike = replace(node, labels={key: node.labels[key] for key in (label.MIG_STATE,) if key in node.labels})
+        return _node_gpus(unlike, offered, product=None, shared=shared, warnings=(*warnings, uncovered))
+    return _node_gpus(node, offered, product=name, match=match, memory=memory, shared=shared, warnings=warnings)
 
 
 def _product_match(product: str | None, cards: tuple[RegisteredGpu, ...], cloud: CloudGpus) -> ProductMatch:
@@ -233,12 +228,29 @@ def _is_phantom(node: NodeContext, offered: Offered) -> bool:
     return count is not None and offered.capacity + in_slices > count
 
 
-def _is_mixed(node: NodeContext, offered: Offered, shared: _Shared, cards: tuple[RegisteredGpu, ...]) -> bool:
-    """Whether the labels, which are of one model, cover fewer GPUs than the node counts."""
-    count = reading.whole_number(node.labels.get(label.COUNT))
-    if not count or cards or shared.clients is None:
-        return False
-    return offered.capacity > count * shared.clients
+def _uncovered(node: NodeContext, offered: Offered, shared: _Shared) -> str | None:
+    """Say that there are more of a resource than the devices that the labels describe, so that they describe nothing.
+
+    The labels of GPU Feature Discovery are of one model; a machine with two has more GPUs than they count. And a
+    cloud's machine with more GPUs than it was sold with offers parts of them.
+    """
+    if shared.clients is None:
+        return None
+    labelled = reading.whole_number(node.labels.get(label.COUNT))
+    if labelled:
+        if offered.capacity <= labelled * shared.clients:
+            return None
+        return (
+            f"label {label.COUNT}='{labelled}' covers fewer GPUs than the {offered.capacity} of {offered.resource}: "
+            "the node has GPUs of more than one model, or stale labels, so product and memory are unknown"
+        )
+    sold = device_count(node.labels)
+    if not sold or offered.capacity <= sold * shared.clients:
+        return None
+    return (
+        f"there are {offered.capacity} of {offered.resource} on a machine with {sold}: they are parts of GPUs, and "
+        "nothing says how much memory a part has (unknown)"
+    )
 
 
 def _node_gpus(
@@ -272,7 +284,7 @@ def _node_gpus(
             sharing=shared.sharing,
             mig_profile=profile,
             basis=memory.basis,
-            interconnect=_interconnect(node.labels) or known.interconnect,
+            interconnect=None if profile else _interconnect(node.labels) or known.interconnect,
             clients_per_device=shared.clients,
         ),
         capacity=offered.capacity,
@@ -286,7 +298,7 @@ def _node_gpus(
 def _compute_capability(labels: Mapping[str, str]) -> str | None:
     major = reading.whole_number(labels.get(label.COMPUTE_MAJOR))
     minor = reading.whole_number(labels.get(label.COMPUTE_MINOR))
-    return f"{major}.{minor or 0}" if major and major < 100 else None
+    return f"{major}.{minor}" if major and major < 100 and minor is not None and minor < 10 else None
 
 
 def _interconnect(labels: Mapping[str, str]) -> str | None:

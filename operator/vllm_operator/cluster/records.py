@@ -54,7 +54,7 @@ class GpuClass:
     mig_profile: str | None = None
     basis: Basis = Basis.UNKNOWN
     interconnect: str | None = None
-    """`NVLink` or `PCIe` between the GPUs of one node; None where nothing says."""
+    """`NVLink`, `PCIe` or the like between the devices of one node; None where nothing says, and between slices."""
     clients_per_device: int | None = 1
     """How many pods one physical device is handed to at once; None when it is shared and nothing says how often."""
     partition: str | None = None

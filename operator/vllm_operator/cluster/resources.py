@@ -62,7 +62,7 @@ class NodeContext:
 def offered_resources(status: Mapping[str, Any]) -> tuple[Offered, ...]:
     """Return the accelerator resources of a node's status, by name; resources of which there are none are left out."""
     capacity = reading.mapping_at(status, "capacity")
-    allocatable = reading.mapping_at(status, "allocatable")
+    allocatable = allocatable_of(status)
     offered = []
     for resource in sorted({name for name in (*capacity, *allocatable) if isinstance(name, str) and "/" in name}):
         vendor = vendor_of(resource)
@@ -73,6 +73,11 @@ def offered_resources(status: Mapping[str, Any]) -> tuple[Offered, ...]:
         if has:
             offered.append(Offered(vendor=vendor, resource=resource, capacity=has, allocatable=can))
     return tuple(offered)
+
+
+def allocatable_of(status: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what a node lets pods have; a status without it means its capacity, as the API server's default does."""
+    return reading.mapping_at(status, "allocatable" if "allocatable" in status else "capacity")
 
 
 @lru_cache(maxsize=1024)
