@@ -6,9 +6,14 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vllm_operator.api.base import StatusModel
+from vllm_operator.api.base import LabelKey, StatusModel
 
 Bytes = Annotated[int, Field(ge=0)]
+NodeTerm = Annotated[
+    dict[LabelKey, Annotated[list[Annotated[str, Field(max_length=253)]], Field(max_length=1024)]],
+    Field(max_length=32),
+]
+"""Label to the values of which a node must have one."""
 
 
 class Condition(StatusModel):
@@ -51,7 +56,9 @@ class FeasibilityReport(StatusModel):
     """Sequences of the asked length that would fit."""
     max_context_at_concurrency: int
     """Tokens per sequence that would fit at the asked concurrency."""
-    warnings: list[str] = Field(default_factory=list)
+    warnings: Annotated[list[Annotated[str, Field(max_length=2048)]], Field(max_length=32)] = Field(
+        default_factory=list
+    )
     """What to watch."""
 
     @property
@@ -160,7 +167,7 @@ class PlanStatus(StatusModel):
     """Sequences in one batch."""
     args: Annotated[list[Annotated[str, Field(max_length=4096)]], Field(max_length=256)] = Field(default_factory=list)
     """Arguments of `vllm serve`."""
-    node_terms: Annotated[list[dict[str, list[str]]], Field(max_length=32)] = Field(default_factory=list)
+    node_terms: Annotated[list[NodeTerm], Field(max_length=256)] = Field(default_factory=list)
     """Labels of which a node must have all of one entry: where the pods may run."""
     checkpoint_bytes: Bytes | None = None
     """Bytes of the weight files, from which the startup budget follows."""

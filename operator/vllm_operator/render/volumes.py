@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from vllm_operator.api.spec import VLLMDeploymentSpec
 
 CACHE_PATH: Final = "/cache"
-SHARED_MEMORY_PER_GPU_MIB: Final = 1024
+SHARED_MEMORY_PER_GPU_GIB: Final = 1
 """NCCL and vLLM's message queue fail with the container runtime's 64 MiB; a server of two layers already wants 256 MiB.
 One GiB for each GPU and one for the API server is what vLLM's own manifests come to at eight GPUs. It is a limit, not a
 reservation: only what is written counts as the pod's memory."""
@@ -38,8 +38,8 @@ def pod_volumes(spec: VLLMDeploymentSpec, *, name: str, gpus: int) -> Volumes:
     """Return the volumes of a pod; everything else of its root file system is read-only."""
     found = Volumes()
     found.add("tmp", "/tmp", {"emptyDir": {"sizeLimit": TMP_SIZE}})
-    shared_mib = SHARED_MEMORY_PER_GPU_MIB * (gpus + 1)
-    found.add("shm", "/dev/shm", {"emptyDir": {"medium": "Memory", "sizeLimit": f"{shared_mib}Mi"}})
+    shared_gib = SHARED_MEMORY_PER_GPU_GIB * (gpus + 1)
+    found.add("shm", "/dev/shm", {"emptyDir": {"medium": "Memory", "sizeLimit": f"{shared_gib}Gi"}})
     found.add("cache", CACHE_PATH, _cache(spec, name))
     found.add("engine-config", last_words.MOUNT_PATH, last_words.logging_volume(), read_only=True)
     source = _model_source(spec)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.pod_template import ENGINE_CONTAINER, ENGINE_PORT_NAME
-from vllm_operator.planning.flags import flags_of
+from vllm_operator.planning.flags import KNOWN_VERSIONS, flags_of, release_of
 from vllm_operator.planning.source import parse_address
 from vllm_operator.render import last_words, probes
 from vllm_operator.render.budgets import budgets
@@ -95,9 +95,14 @@ def _arguments(plan: Plan, spec: VLLMDeploymentSpec, name: str, times: Budgets) 
     model, *flags = plan.args
     own = [] if spec.model.served_name is not None else ["--served-model-name", name]
     own += ["--port", str(ENGINE_PORT)]
-    if flags_of(plan.engine_version).has("shutdown-timeout"):
+    if _finishes_requests(plan.engine_version):
         own += ["--shutdown-timeout", str(times.shutdown_timeout_seconds)]
     return [model, *own, *flags]
+
+
+def _finishes_requests(version: str) -> bool:
+    """Whether the release has --shutdown-timeout. The tables say nothing of releases before the first of them."""
+    return release_of(version) >= release_of(KNOWN_VERSIONS[0]) and flags_of(version).has("shutdown-timeout")
 
 
 def _literal(argument: str) -> str:
