@@ -253,7 +253,7 @@ class AiohttpKube:
 
     def _headers(self) -> dict[str, str]:
         # Asked for each time: the hook behind it reads a rotated token again.
-        token = self._configuration.get_api_key_with_prefix("authorization")
+        token = self._configuration.get_api_key_with_prefix("BearerToken")
         return {"Authorization": token} if token else {}
 
 
