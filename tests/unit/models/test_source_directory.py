@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from tests.hub.server import gguf_file, safetensors_file
+
 from vllm_operator.models.errors import ModelNotFound, ModelUnreadable
 from vllm_operator.models.facts import FactsBasis
 from vllm_operator.models.source import load_directory

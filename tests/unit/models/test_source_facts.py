@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-
 from tests.unit.models.test_source_given import CONFIG
+
 from vllm_operator.api.spec import ModelSpec
 from vllm_operator.models.errors import ModelGated, ModelSourceError, ModelUnreadable, SourceOffline
 from vllm_operator.models.facts import ModelFacts, ModelSource

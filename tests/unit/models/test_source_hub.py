@@ -10,8 +10,8 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
-
 from tests.hub.server import COMMIT, HubModel, HubServer, gguf_file, safetensors_file
+
 from vllm_operator.models.errors import ModelGated, ModelNotFound, ModelSourceError, ModelUnreadable, SourceOffline
 from vllm_operator.models.facts import FactsBasis
 from vllm_operator.models.source import HubSource
