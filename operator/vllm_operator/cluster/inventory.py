@@ -73,7 +73,14 @@ class Inventory:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is odd about nodes and what they offer, each naming the node, by node name and without repetition."""
-        of_nodes = [(name, warning) for name, node in self.nodes.items() for warning in node.warnings]
+        offering = {offer.node.name for offer in self.offers}
+        of_nodes = [
+            # A node's own warning is that it seems to offer nothing; it may still offer devices through claims.
+            (name, warning)
+            for name, node in self.nodes.items()
+            if name not in offering
+            for warning in node.warnings
+        ]
         of_offers = [(offer.node.name, warning) for offer in self.offers for warning in offer.warnings]
         of_pools = [
             (name, warning) for name, holding in self.holdings.items() for warning in incomplete_pools(holding.slices)

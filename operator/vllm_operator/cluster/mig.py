@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 _PROFILE: Final = re.compile(r"(?P<compute>[0-9]{1,2})g\.(?P<memory_gb>[0-9]{1,4})gb(?:[.+-][a-z0-9.+-]+)?")
 _RESOURCE: Final = re.compile(r"nvidia\.com/mig-(?P<profile>.+?)(?:\.shared)?")
 _LABEL: Final = re.compile(r"nvidia\.com/mig-(?P<profile>.+)\.(?:product|memory|count)")
-_PRODUCT: Final = re.compile(r".*-MIG-(?P<profile>[0-9]+g\.[0-9]+gb.*)", re.IGNORECASE)
-_GKE: Final = re.compile(r"[0-9]+g\.[0-9]+gb.*")
+_PRODUCT: Final = re.compile(r".*-MIG-(?P<profile>[0-9]+g\.[0-9]+gb.*?)(?:-SHARED)?", re.IGNORECASE)
 
 SLICES_PER_CARD: Final = 7
 """Compute slices of one card (A30 has 4, which only makes a count of cards smaller than it is)."""

@@ -26,6 +26,9 @@ _CLAIMS: Final = (
     label.AMD_DEVICE_ID,
     f"beta.{label.AMD_DEVICE_ID}",
     label.INTEL_PRODUCT,
+    "feature.node.kubernetes.io/pci-10de.present",
+    "feature.node.kubernetes.io/pci-0302_10de.present",
+    "feature.node.kubernetes.io/amd-gpu",
 )
 """Labels that say that a node has GPUs."""
 _CLAIM_PREFIXES: Final = (f"beta.{label.AMD_DEVICE_ID}.", "gpu.intel.com/device-id.")

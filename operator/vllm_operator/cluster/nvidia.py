@@ -59,20 +59,19 @@ def _slices(node: NodeContext, offered: Offered, profile: mig.Profile) -> NodeGp
     """Read a resource of the MIG strategy `mixed`."""
     prefix = mig.label_prefix(node.labels, profile)
     memory = mig.slice_memory(node.labels, f"{prefix}.memory" if prefix else None, profile)
-    product = node.labels.get(f"{prefix}.product") if prefix else None
-    product = product or node.labels.get(label.PRODUCT)
+    product = (node.labels.get(f"{prefix}.product") if prefix else None) or node.labels.get(label.PRODUCT)
     clients = reading.whole_number(node.labels.get(f"{prefix}.replicas")) if prefix else None
-    shared = clients is not None and clients > 1
-    warnings = memory.warnings
-    if shared:
-        warnings += (f"each {profile.name} slice is time-sliced between {clients} pods that share its memory",)
+    shared = _Shared(sharing=Sharing.MIG)
+    if clients is not None and clients > 1:
+        shared = _Shared(sharing=Sharing.TIME_SLICED, clients=clients)
+    memory, warnings = _share_of(memory, shared)
     return _node_gpus(
         node,
         offered,
         product=product,
         match=find_product(product),
         memory=memory,
-        shared=_Shared(sharing=Sharing.TIME_SLICED if shared else Sharing.MIG, clients=clients if shared else 1),
+        shared=shared,
         profile=profile.name,
         warnings=warnings,
     )
@@ -90,15 +89,17 @@ def _devices(node: NodeContext, offered: Offered) -> NodeGpus:
     if profile is not None:
         match = find_product(product) if product else cloud.match
         memory = mig.slice_memory(node.labels, label.MEMORY, profile)
+        shared = _sharing(node.labels, product, offered, ())
+        memory, warnings = _share_of(memory, shared)
         return _node_gpus(
             node,
             offered,
             product=product or cloud.product,
             match=match,
             memory=memory,
-            shared=_Shared(sharing=Sharing.MIG),
+            shared=_Shared(sharing=Sharing.MIG) if shared.sharing is Sharing.EXCLUSIVE else shared,
             profile=profile.name,
-            warnings=memory.warnings,
+            warnings=warnings,
         )
     return _whole_gpus(node, offered, product, cloud)
 
@@ -207,7 +208,7 @@ def _share_of(memory: MemoryFigure, shared: _Shared) -> tuple[MemoryFigure, tupl
     warnings = memory.warnings
     if shared.sharing is Sharing.TIME_SLICED:
         clients = f"{shared.clients} pods" if shared.clients else "several pods"
-        warnings += (f"each GPU is time-sliced between {clients} that share its memory without any limit",)
+        warnings += (f"each device is time-sliced between {clients} that share its memory without any limit",)
     if shared.sharing is not Sharing.MPS:
         return memory, warnings
     if shared.clients is None or memory.memory_bytes is None:
