@@ -126,6 +126,9 @@ def _whole_gpus(node: NodeContext, offered: Offered, product: str | None, cloud:
             healthy=False,
             warnings=(*warnings, phantom),
         )
+    if _is_cut_up_unseen(node):
+        cut_up = f"label {label.REPLICAS}='0' says that MIG is on, and no slice is offered: what a pod gets is unknown"
+        return _node_gpus(node, offered, product=name, match=match, shared=shared, warnings=(*warnings, cut_up))
     uncovered = None if cards else _uncovered(node, offered, shared)
     if uncovered is not None:
         unlike = replace(node, labels={key: node.labels[key] for key in (label.MIG_STATE,) if key in node.labels})
@@ -224,9 +227,15 @@ def _is_phantom(node: NodeContext, offered: Offered) -> bool:
     in_slices = mig.cards_in_slices((other.resource, other.capacity) for other in node.offered)
     if not in_slices:
         return False
-    if node.labels.get(label.REPLICAS) == "0":
-        return True
-    return count is not None and offered.capacity + in_slices > count
+    if count is None:
+        return node.labels.get(label.REPLICAS) == "0"
+    return offered.capacity + in_slices > count
+
+
+def _is_cut_up_unseen(node: NodeContext) -> bool:
+    """Whether MIG is on while the device plugin does not know it: the labels are the card's, a pod gets a slice."""
+    in_slices = mig.cards_in_slices((other.resource, other.capacity) for other in node.offered)
+    return node.labels.get(label.REPLICAS) == "0" and not in_slices
 
 
 def _uncovered(node: NodeContext, offered: Offered, shared: _Shared) -> str | None:
