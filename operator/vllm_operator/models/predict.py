@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from vllm_operator.models.facts import Device, EngineSettings
 from vllm_operator.models.memory import predict_memory
 from vllm_operator.models.memory.failure import StartFailure
-from vllm_operator.models.memory.recent import layout_of, weights_of
+from vllm_operator.models.memory.recent import recent_layout, recent_weights
 from vllm_operator.models.refusals import setting_problems
 from vllm_operator.models.settings import resolve_settings
 from vllm_operator.models.validity import parallelism_problems
@@ -180,9 +180,9 @@ def answer(row: RunRow, facts: ModelFacts) -> Answer:
     if problems:
         return {**_blank(row), "starts": False, "failure": StartFailure.INVALID.value, "notes": list(problems)}
     resolved = resolve_settings(facts, settings, device)
-    layout = layout_of(facts, resolved)
+    layout = recent_layout(facts, resolved)
     if row.available_kv_cache_gib is not None:
-        weights = weights_of(facts, resolved, device)
+        weights = recent_weights(facts, resolved, device)
         return _capacity_answer(row, resolved, layout, weights, int(row.available_kv_cache_gib * GIB))
     prediction = predict_memory(facts, resolved, device, layout=layout)
     return _full_answer(row, resolved, layout, prediction)

@@ -23,10 +23,10 @@ def setting_problems(facts: ModelFacts, settings: EngineSettings, device: Device
     utilization = settings.gpu_memory_utilization
     if utilization is not None and not 0 < utilization <= 1:
         problems.append(f"gpu_memory_utilization {utilization:g} is not above 0 and at most 1")
-    longest = longest_allowed(facts)
-    if settings.max_model_len is not None and settings.max_model_len > longest:
+    stated = settings.max_model_len
+    if stated is not None and stated > facts.max_model_len and stated > longest_allowed(facts):
         problems.append(
-            f"max_model_len {settings.max_model_len} is above the model's {longest}; "
+            f"max_model_len {stated} is above the model's {longest_allowed(facts)}; "
             "VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 would allow it, at the risk of wrong output"
         )
     tokens, sequences = settings.max_num_batched_tokens, settings.max_num_seqs

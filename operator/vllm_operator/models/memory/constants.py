@@ -114,7 +114,7 @@ _V1_KEPT_SCRATCH = replace(
     bus_gib=0.15,
     fabric_doubt_gib=0.8,
     bus_doubt_gib=0.15,
-    residual_gib=0.20,
+    residual_gib=0.30,
     source="logs of 0.13 and 0.15 (Parkhb1106/Telco-RAG, kumaxxp/duo-talk)",
 )
 
@@ -127,7 +127,7 @@ _V1_FUSED_SAMPLER = replace(
     fabric_quad_gib=1.9,
     bus_gib=0.25,
     bus_doubt_gib=0.2,
-    residual_gib=0.10,
+    residual_gib=0.20,
     source="logs of 0.17 (LzyFischer/MemSuit, KevinHuang8/Augment_QA)",
 )
 
@@ -150,7 +150,7 @@ _V1_CHARGED_GRAPHS = replace(
     bus_gib=0.60,
     fabric_doubt_gib=0.4,
     bus_doubt_gib=0.4,
-    residual_gib=0.25,
+    residual_gib=0.40,
     source="logs of 0.22 and 0.25 (NnamdiOdozi/mlops-assignment, sostrowsk/dgx-spark-local-llm)",
 )
 
@@ -172,7 +172,7 @@ _NEW_RUNNER_GRAPHS_IN_FULL = replace(
     graphs_inside_budget=1.4,
     non_torch_gib=0.26,
     fabric_doubt_gib=0.6,
-    residual_gib=0.40,
+    residual_gib=0.60,
     source="one log of 0.31 (A100, Llama-3.1-8B); vllm/v1/worker/gpu/model_runner.py `profile_cudagraph_memory`",
 )
 

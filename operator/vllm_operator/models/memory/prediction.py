@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vllm_operator.models.memory import constants as table
 from vllm_operator.models.memory.failure import Failure, StartFailure, StartFigures, first_failure
 from vllm_operator.models.memory.interval import Doubts, interval_bytes
-from vllm_operator.models.memory.recent import layout_of, weights_of
+from vllm_operator.models.memory.recent import recent_layout, recent_weights, recent_widths
 from vllm_operator.models.memory.terms import (
     activation_bytes,
     captured_sizes,
@@ -18,7 +18,7 @@ from vllm_operator.models.memory.terms import (
     lora_bytes,
     non_torch_bytes,
 )
-from vllm_operator.models.memory.widths import batch_of, mxfp4_expert_bytes, pools, widths_of
+from vllm_operator.models.memory.widths import batch_of, mxfp4_expert_bytes, pools
 from vllm_operator.models.parse import language_config
 from vllm_operator.models.validity import parallelism_problems
 from vllm_operator.models.versions import GIB, NEWEST_KNOWN
@@ -89,9 +89,9 @@ def predict_memory(
     come back as `StartFailure.INVALID`.
     """
     constants = constants or table.constants_for(resolved.version)
-    weights = weights or weights_of(facts, resolved, device)
-    layout = layout or layout_of(facts, resolved)
-    widths = widths_of(facts, resolved)
+    weights = weights or recent_weights(facts, resolved, device)
+    layout = layout or recent_layout(facts, resolved)
+    widths = recent_widths(facts, resolved)
     terms = _terms(widths, batch_of(facts, resolved), resolved, device, constants)
     requested = math.ceil(device.memory_bytes * resolved.gpu_memory_utilization)
     loaded = _resident_weights(facts, weights, resolved, device, widths)
@@ -194,19 +194,21 @@ def _resident_weights(
 
     Only layers are offloaded; embedding and head stay (vllm/model_executor/models/utils.py `maybe_offload_to_cpu`).
     """
-    head = widths.vocabulary * widths.hidden * widths.element_bytes // resolved.tensor_parallel_size
-    tied = language_config(facts.config).get("tie_word_embeddings")
     loaded = weights.loaded_bytes
     if has_fabric(device.product):
         shared = resolved.tensor_parallel_size > 1
         padding = table.MXFP4_REPACKED_SHARED if shared else table.MXFP4_REPACKED_ALONE
         loaded += int(padding * mxfp4_expert_bytes(facts, resolved))
+    offloaded = int(_number(resolved.flags.get("cpu_offload_gb")) * GIB)
+    if not offloaded and not pools(resolved):
+        return loaded
+    tied = language_config(facts.config).get("tie_word_embeddings")
+    head = widths.vocabulary * widths.hidden * widths.element_bytes // resolved.tensor_parallel_size
     if tied is False and pools(resolved):
         loaded -= head
-    offloaded = int(_number(resolved.flags.get("cpu_offload_gb")) * GIB)
-    if not offloaded:
-        return loaded
-    return max(min(loaded, head * (1 if tied else 2)), loaded - offloaded)
+    if offloaded:
+        loaded = max(min(loaded, head * (1 if tied else 2)), loaded - offloaded)
+    return loaded
 
 
 def _stated_cache_bytes(resolved: ResolvedSettings, layout: KvLayout) -> int | None:

@@ -1,0 +1,73 @@
+"""The measured starts in `tests/data/measured`: what was asked of vLLM, what it reported, and who published it."""
+
+from __future__ import annotations
+
+import functools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from vllm_operator.models.facts import CheckpointFacts, Device, ModelFacts
+from vllm_operator.models.kv import KvLayout, kv_layout
+from vllm_operator.models.parse import parse_model
+from vllm_operator.models.predict import RunRow, device_of, engine_settings
+from vllm_operator.models.settings import ResolvedSettings, resolve_settings
+from vllm_operator.models.weights import WeightBytes, weights_per_gpu
+
+DATA = Path(__file__).parents[1] / "data" / "measured"
+GIB = 1024**3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Start:
+    """One measured start, ready to be predicted. Figures in GiB as vLLM printed them, None where it did not."""
+
+    id: str
+    source: str
+    family: str
+    judged: frozenset[str]
+    started: bool
+    row: RunRow
+    facts: ModelFacts
+    device: Device | None
+    resolved: ResolvedSettings | None
+    weights: WeightBytes | None
+    layout: KvLayout | None
+    measured: dict[str, float]
+
+    @property
+    def version(self) -> tuple[int, int, int] | None:
+        """Release that ran."""
+        return self.resolved.version.release if self.resolved else None
+
+
+@functools.lru_cache(maxsize=1)
+def starts() -> tuple[Start, ...]:
+    """Every start whose model's config is public."""
+    configs = json.loads((DATA / "configs.json").read_text(encoding="utf-8"))
+    lines = (DATA / "starts.jsonl").read_text(encoding="utf-8").splitlines()
+    return tuple(_start(json.loads(line), configs) for line in lines)
+
+
+def _start(record: dict[str, Any], configs: dict[str, Any]) -> Start:
+    config = configs[record["config"]]
+    row = RunRow.model_validate({"id": record["id"], **record["given"]})
+    size = CheckpointFacts(total_bytes=row.checkpoint_bytes) if row.checkpoint_bytes else None
+    facts = parse_model(config, checkpoint=size)
+    device = device_of(row)
+    resolved = resolve_settings(facts, engine_settings(row), device) if device else None
+    return Start(
+        id=record["id"],
+        source=record["source"].split(" :: ")[0].split(" (")[0],
+        family=facts.model_type,
+        judged=frozenset(record["judged"]),
+        started=record["started"],
+        row=row,
+        facts=facts,
+        device=device,
+        resolved=resolved,
+        weights=weights_per_gpu(facts, resolved, device) if resolved else None,
+        layout=kv_layout(facts, resolved) if resolved else None,
+        measured=record["measured"],
+    )
