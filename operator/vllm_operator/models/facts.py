@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from vllm_operator.models.caches import LayerCache
+    from vllm_operator.models.caches import ModelCaches
 
 
 class FactsBasis(StrEnum):
@@ -108,6 +108,8 @@ class ModelFacts:
     head_dim: int
     max_model_len: int
     """Tokens that the model itself can attend to."""
+    default_max_model_len: int | None = None
+    """Tokens that vLLM takes when none are asked for, where that is less."""
     quantization: str | None = None
     """Method that the checkpoint was quantized with, by vLLM's name."""
     kv_cache_quantized: bool = False
@@ -117,8 +119,11 @@ class ModelFacts:
     needs_remote_code: bool = False
     generates: bool = True
     """False for embedding, classification and other encoder-only models."""
-    caches: tuple[LayerCache, ...] = ()
-    """What each layer with a cache of its own keeps."""
+    is_encoder_decoder: bool = False
+    kv_cache_dtype: str | None = None
+    """Data type that the checkpoint asks for its KV cache, by vLLM's name; None: the model's own."""
+    caches: ModelCaches = ()
+    """What each layer keeps for a sequence, first layer first; nothing for layers that read another's cache."""
     checkpoint: CheckpointFacts | None = None
     source: ModelSource | None = None
     parameters: int | None = None

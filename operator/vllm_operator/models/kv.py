@@ -6,51 +6,61 @@ pool, so one block id costs a page in each layer slot of the widest group.
 
 from __future__ import annotations
 
-from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
-from vllm_operator.models.caches import AttentionCache, LatentCache, LayerCache
+from vllm_operator.models.caches import AttentionCache, CrossCache, IndexerCache, LatentCache, PackedCache, StateCache
 from vllm_operator.models.errors import ModelConfigError
+from vllm_operator.models.grouping import LayerSpec, SpecKind, group_layers
+from vllm_operator.models.pages import (
+    TURBOQUANT_BITS,
+    attention_token_bytes,
+    indexer_token_bytes,
+    latent_token_bytes,
+    state_bytes,
+)
+from vllm_operator.models.stages import stage_of_layer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
+    from vllm_operator.models.caches import LayerCache
     from vllm_operator.models.facts import ModelFacts
+    from vllm_operator.models.grouping import SpecGroup
     from vllm_operator.models.settings import ResolvedSettings
 
-ELEMENT_BYTES: Final = {
-    "float32": 4,
-    "float16": 2,
-    "bfloat16": 2,
-    "fp8": 1,
-    "fp8_e4m3": 1,
-    "fp8_e5m2": 1,
-    "fp8_inc": 1,
-}
-_ONE_WIDE_GROUP: Final = 1.5
-"""Below this ratio of largest to smallest bucket, padding the smaller one beats cutting both."""
+_PROTECTED_LAYERS: Final = 2
+"""First and last layers that TurboQuant leaves in the model's dtype; hybrids have too few to spare any."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KvGroup:
-    """Layers that share a block table. `page_bytes` is one block of one layer, padding included."""
+    """Layers that share a block table, all stages of a pipeline together."""
 
     layers: int
     kind: str
     block_size: int
+    """Tokens per block."""
     page_bytes: int
+    """One block of one layer, padding included; the mean where layers differ."""
     window: int | None = None
     chunk: int | None = None
+    reserved_blocks: int = 0
+    encoder_tokens: int = 0
+    stage_bytes: tuple[int, ...] = ()
+    """Bytes of one block over the group's layers, on a GPU of each pipeline stage."""
 
-    def blocks_one_sequence(self, length: int, *, in_flight: int) -> int:
+    def blocks_one_sequence(self, length: int, *, in_flight: int, context_parallel: int = 1) -> int:
         """Blocks that one sequence of `length` tokens takes in this group."""
+        if self.kind == SpecKind.STATE:
+            return self.reserved_blocks
+        if self.kind == SpecKind.CROSS:
+            return -(-self.encoder_tokens // self.block_size)
         if self.window is not None:
             return -(-min(self.window - 1 + in_flight, length) // self.block_size) + 1
         if self.chunk is not None:
             return -(-min(self.chunk + in_flight, length) // self.block_size)
-        return -(-length // self.block_size)
+        own = -(-length // context_parallel)
+        return -(-own // self.block_size)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,7 +73,7 @@ class KvCapacity:
     fits: bool
     """Whether one sequence of the asked length fits (one block is the null block)."""
     estimated_max_model_len: int
-    """Longest sequence that fits."""
+    """Longest sequence that fits, at most the asked length."""
 
 
 @dataclass(frozen=True)
@@ -77,18 +87,20 @@ class KvLayout:
 
     @cached_property
     def bytes_per_block(self) -> int:
-        """Bytes that one block id costs over all layers."""
-        return max((group.layers * group.page_bytes for group in self._padded), default=0)
+        """Bytes that one block id costs over all layers, on a GPU of the fullest pipeline stage."""
+        return max(self.bytes_per_block_by_stage, default=0)
 
     @cached_property
-    def _padded(self) -> tuple[KvGroup, ...]:
-        widest = max((group.layers for group in self.groups), default=0)
-        return tuple(replace(group, layers=widest) for group in self.groups)
+    def bytes_per_block_by_stage(self) -> tuple[int, ...]:
+        """Bytes that one block id costs on a GPU of each pipeline stage: the widest group decides."""
+        return tuple(max(sizes) for sizes in zip(*(group.stage_bytes for group in self.groups), strict=True))
 
     def blocks_one_sequence(self, length: int) -> int:
         """Blocks that one sequence of `length` tokens takes over all groups."""
-        local = -(-length // self.context_parallel)
-        return sum(group.blocks_one_sequence(local, in_flight=self.in_flight_tokens) for group in self.groups)
+        return sum(
+            group.blocks_one_sequence(length, in_flight=self.in_flight_tokens, context_parallel=self.context_parallel)
+            for group in self.groups
+        )
 
     def bytes_one_sequence(self, length: int) -> int:
         """Bytes per GPU that one sequence of `length` tokens takes."""
@@ -111,6 +123,7 @@ class KvLayout:
         )
 
     def _longest_that_fits(self, usable_bytes: int, length: int) -> int:
+        """`_estimate_max_model_len_from_groups`: 0 when not even one token fits."""
         low, high = 0, length
         while low < high:
             middle = (low + high + 1) // 2
@@ -122,65 +135,127 @@ class KvLayout:
 
 
 def kv_layout(facts: ModelFacts, resolved: ResolvedSettings) -> KvLayout:
-    """Return the layout on the fullest GPU of one replica.
+    """Return the layout on a GPU of each stage of one replica.
 
     Raises:
-        ModelConfigError: a KV dtype or a kind of layer has no size here.
+        ModelConfigError: a KV dtype has no size here, or vLLM could not lay these layers out.
     """
-    specs = [_page(cache, facts, resolved) for cache in facts.caches] if facts.generates else []
+    specs = _layer_specs(facts, resolved)
+    is_uneven = any(spec.kind not in (SpecKind.FULL, SpecKind.STATE) for spec in specs)
+    if resolved.decode_context_parallel_size > 1 and is_uneven:
+        raise ModelConfigError(
+            "decode_context_parallel_size", "vLLM supports it only where every layer sees everything"
+        )
+    groups = group_layers(specs, hybrid=resolved.hybrid_kv_cache_manager)
     return KvLayout(
-        groups=tuple(_groups(specs, resolved)),
+        groups=tuple(_kv_group(group, facts, resolved) for group in groups),
         in_flight_tokens=resolved.max_in_flight_tokens,
         context_parallel=resolved.decode_context_parallel_size,
         longest=resolved.max_model_len,
     )
 
 
-def _page(cache: LayerCache, facts: ModelFacts, resolved: ResolvedSettings) -> KvGroup:
-    dtype = resolved.dtype if resolved.kv_cache_dtype == "auto" else resolved.kv_cache_dtype
-    element = ELEMENT_BYTES.get(dtype)
-    if element is None:
-        raise ModelConfigError("kv_cache_dtype", f"no element size known for {dtype!r}")
-    block = resolved.block_size
-    if isinstance(cache, LatentCache):
-        return KvGroup(layers=1, kind="Latent", block_size=block, page_bytes=block * cache.width * element)
+def _layer_specs(facts: ModelFacts, resolved: ResolvedSettings) -> list[LayerSpec]:
+    count = len(facts.caches)
+    protected = _protected_layers(facts, resolved, count)
+    made: dict[tuple[LayerCache, bool], LayerSpec] = {}
+    specs = []
+    for index, caches in enumerate(facts.caches):
+        for cache in caches:
+            key = cache, index in protected
+            if key not in made:
+                made[key] = _spec(cache, resolved, protected=index in protected)
+            specs.append(_placed(made[key], index))
+    return specs
+
+
+def _placed(spec: LayerSpec, index: int) -> LayerSpec:
+    return LayerSpec(
+        layer=index,
+        kind=spec.kind,
+        block_size=spec.block_size,
+        page_bytes=spec.page_bytes,
+        content=spec.content,
+        window=spec.window,
+        chunk=spec.chunk,
+        is_latent=spec.is_latent,
+        is_packed=spec.is_packed,
+        reserved_blocks=spec.reserved_blocks,
+    )
+
+
+def _protected_layers(facts: ModelFacts, resolved: ResolvedSettings, count: int) -> frozenset[int]:
+    is_hybrid = any(isinstance(cache, StateCache) for caches in facts.caches for cache in caches)
+    if resolved.kv_cache_dtype not in TURBOQUANT_BITS or is_hybrid:
+        return frozenset()
+    edge = min(_PROTECTED_LAYERS, count // 2)
+    return frozenset([*range(edge), *range(count - edge, count)])
+
+
+def _spec(cache: LayerCache, resolved: ResolvedSettings, *, protected: bool) -> LayerSpec:
+    """Return one layer's pages; its place in the model is filled in later."""
+    block, widths = resolved.block_size, resolved.widths
     if isinstance(cache, AttentionCache):
-        heads = max(1, cache.num_kv_heads // resolved.tensor_parallel_size)
-        page = heads * block * (cache.head_size + cache.head_size_v) * element
-        local = cache.window or cache.chunk
-        if local and not resolved.hybrid_kv_cache_manager:
-            cache = replace(cache, window=None, chunk=None)
-        kind = "Sliding" if cache.window else "Chunked" if cache.chunk else "Full"
-        return KvGroup(layers=1, kind=kind, block_size=block, page_bytes=page, window=cache.window, chunk=cache.chunk)
-    raise ModelConfigError("layer_types", f"the memory of {facts.architecture}'s state layers is not known")
+        page = block * attention_token_bytes(cache, widths, protected=protected)
+        kind = SpecKind.SLIDING if cache.window else SpecKind.CHUNKED if cache.chunk else SpecKind.FULL
+        content = (cache.num_kv_heads, cache.head_size, cache.head_size_v, protected)
+        return LayerSpec(
+            layer=0,
+            kind=kind,
+            block_size=block,
+            page_bytes=page,
+            content=content,
+            window=cache.window or None,
+            chunk=None if cache.window else cache.chunk,
+        )
+    if isinstance(cache, CrossCache):
+        own = AttentionCache(num_kv_heads=cache.num_kv_heads, head_size=cache.head_size, head_size_v=cache.head_size)
+        return LayerSpec(
+            layer=0, kind=SpecKind.CROSS, block_size=block, page_bytes=block * attention_token_bytes(own, widths)
+        )
+    if isinstance(cache, LatentCache):
+        page = block * latent_token_bytes(cache, widths)
+        return LayerSpec(layer=0, kind=SpecKind.FULL, block_size=block, page_bytes=page, is_latent=True)
+    if isinstance(cache, IndexerCache):
+        page = block * indexer_token_bytes(cache, widths)
+        return LayerSpec(
+            layer=0, kind=SpecKind.FULL, block_size=block, page_bytes=page, is_latent=True, content=("indexer",)
+        )
+    if isinstance(cache, PackedCache):
+        kind = SpecKind.SLIDING if cache.window else SpecKind.FULL
+        return LayerSpec(
+            layer=0,
+            kind=kind,
+            block_size=cache.block_size,
+            page_bytes=cache.page_bytes,
+            window=cache.window,
+            is_packed=True,
+        )
+    return LayerSpec(
+        layer=0,
+        kind=SpecKind.STATE,
+        block_size=resolved.state_block_size,
+        page_bytes=max(state_bytes(cache, widths), resolved.state_page_bytes),
+        content=(cache,),
+        reserved_blocks=resolved.state_blocks,
+    )
 
 
-def _groups(specs: list[KvGroup], resolved: ResolvedSettings) -> Iterable[KvGroup]:
-    """Cut the layers into groups of equal size, as `_get_kv_cache_groups_uniform_page_size` does."""
+def _kv_group(group: SpecGroup, facts: ModelFacts, resolved: ResolvedSettings) -> KvGroup:
     stages = resolved.pipeline_parallel_size
-    buckets = Counter(_unified(specs))
-    if stages > 1:
-        buckets = Counter({spec: -(-count // stages) for spec, count in buckets.items()})
-    if len(buckets) <= 1:
-        return [replace(spec, layers=count) for spec, count in buckets.items()]
-    smallest, largest = min(buckets.values()), max(buckets.values())
-    size = largest if largest < _ONE_WIDE_GROUP * smallest else smallest
-    groups = []
-    for spec, count in buckets.items():
-        parts = -(-count // size)
-        groups += [replace(spec, layers=len(range(part, count, parts))) for part in range(parts)]
-    return groups
-
-
-def _unified(specs: list[KvGroup]) -> list[KvGroup]:
-    """Give every layer the same page: smaller pages get more tokens where that divides."""
-    pages = {spec.page_bytes for spec in specs}
-    if len(pages) <= 1:
-        return specs
-    largest = max(pages)
-    unified = []
-    for spec in specs:
-        ratio, rest = divmod(largest, spec.page_bytes)
-        block = spec.block_size if rest else spec.block_size * ratio
-        unified.append(replace(spec, block_size=block, page_bytes=largest))
-    return unified
+    where = stage_of_layer(len(facts.caches), stages)
+    sizes = [0] * stages
+    for spec in group.specs:
+        sizes[where[spec.layer]] += spec.page_bytes
+    first = group.specs[0]
+    return KvGroup(
+        layers=len(group.specs),
+        kind=first.kind.value,
+        block_size=first.block_size,
+        page_bytes=sum(sizes) // len(group.specs),
+        window=first.window,
+        chunk=first.chunk,
+        reserved_blocks=first.reserved_blocks,
+        encoder_tokens=resolved.max_num_encoder_input_tokens,
+        stage_bytes=tuple(sizes),
+    )

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from vllm_operator.models.caches import attention_heads, head_size, kv_heads, layer_caches, required
+from vllm_operator.models.architectures import KNOWN_ARCHITECTURES
+from vllm_operator.models.caches import AttentionCache, CrossCache, LatentCache, PackedCache
 from vllm_operator.models.errors import ModelConfigError
 from vllm_operator.models.facts import ModelFacts
-from vllm_operator.models.lengths import derived_max_model_len
-from vllm_operator.models.weights.fields import integer, items, section, text
+from vllm_operator.models.families.heads import attention_heads, head_size, hidden_size, kv_heads, layer_count
+from vllm_operator.models.families.kinds import unknown_kinds
+from vllm_operator.models.families.layers import model_caches
+from vllm_operator.models.lengths import default_max_model_len, derived_max_model_len
+from vllm_operator.models.weights.fields import flag, integer, items, section, text
 
 if TYPE_CHECKING:
     from vllm_operator.models.facts import CheckpointFacts, ModelSource
@@ -43,33 +47,67 @@ def parse_model(
     if not isinstance(config, Mapping):
         raise ModelConfigError("config.json", "must be a JSON object")
     inner = language_config(config)
-    architecture = next((name for name in items(config, "architectures") if isinstance(name, str)), "")
-    if not architecture:
-        raise ModelConfigError("architectures", "missing; vLLM cannot tell how to run the model")
+    architecture = stated_architecture(config, inner)
     quantization = section(config, "quantization_config") or section(inner, "quantization_config")
+    caches = () if is_encoder_only(architecture) else model_caches(inner, architecture=architecture)
+    has_attention = any(isinstance(cache, _HEADED) for layer in caches for cache in layer) or not caches
+    stated_kv = kv_cache_dtype_of_checkpoint(quantization, hf_quant_config)
     return ModelFacts(
         architecture=architecture,
         model_type=text(config, "model_type"),
         dtype=checkpoint_dtype(config),
-        hidden_size=required(inner, "hidden_size", "n_embd", "d_model"),
+        hidden_size=hidden_size(inner),
         vocab_size=integer(inner, "vocab_size", "padded_vocab_size"),
-        num_layers=required(inner, "num_hidden_layers", "n_layer", "num_layers", "n_layers"),
-        num_attention_heads=attention_heads(inner),
-        num_kv_heads=kv_heads(inner),
-        head_dim=head_size(inner),
+        num_layers=layer_count(inner),
+        num_attention_heads=attention_heads(inner) if has_attention else 0,
+        num_kv_heads=kv_heads(inner) if has_attention else 0,
+        head_dim=head_size(inner) if has_attention else 0,
         max_model_len=derived_max_model_len(inner),
+        default_max_model_len=default_max_model_len(inner),
         quantization=quantization_method(quantization, hf_quant_config),
-        kv_cache_quantized=_ships_fp8_kv(quantization, hf_quant_config),
+        kv_cache_quantized=stated_kv is not None,
+        kv_cache_dtype=stated_kv,
         num_experts=integer(inner, "num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"),
         is_multimodal=any(section(config, name) for name in TOWER_SECTIONS),
         needs_remote_code="auto_map" in config and architecture not in _BUILT_IN_DESPITE_AUTO_MAP,
-        generates=not architecture.endswith(_POOLING_SUFFIXES),
-        caches=layer_caches(inner, architecture=architecture),
+        generates=not (is_encoder_only(architecture) or architecture.endswith(_POOLING_SUFFIXES)),
+        is_encoder_decoder=flag(config, "is_encoder_decoder"),
+        caches=caches,
         checkpoint=checkpoint,
         source=source,
+        assumptions=_assumptions(inner, architecture),
         config=config,
         hf_quant_config=hf_quant_config,
     )
+
+
+def stated_architecture(config: Config, inner: Config) -> str:
+    """Return vLLM's class for the model: the first entry of `architectures`, the wrapper's before the inner one's.
+
+    Raises:
+        ModelConfigError: neither names one.
+    """
+    for part in (config, inner):
+        name = next((name for name in items(part, "architectures")[:64] if isinstance(name, str) and name), "")
+        if name:
+            return name
+    raise ModelConfigError("architectures", "missing; vLLM cannot tell how to run the model")
+
+
+def is_encoder_only(architecture: str) -> bool:
+    """Whether the class encodes whole texts at once and keeps no KV cache."""
+    return architecture.startswith(_ENCODER_PREFIXES)
+
+
+def _assumptions(inner: Config, architecture: str) -> tuple[str, ...]:
+    """What was taken for granted because the config names something that is not known here."""
+    found = [f"layers of kind {kind!r} were counted as full attention" for kind in unknown_kinds(inner)]
+    if architecture not in KNOWN_ARCHITECTURES and not is_encoder_only(architecture):
+        found.append(
+            f"{architecture} is not among the classes of vLLM 0.33 that are known here; "
+            "its cache was computed from the fields of its config alone"
+        )
+    return tuple(found)
 
 
 def language_config(config: Config) -> Config:
@@ -93,20 +131,64 @@ def quantization_method(stated: Config, hf_quant_config: Config | None) -> str |
     if stated:
         return text(stated, "quant_method").lower() or None
     if hf_quant_config:
-        algorithm = text(section(hf_quant_config, "quantization"), "quant_algo").upper()
+        algorithm = text(_modelopt_file(hf_quant_config), "quant_algo").upper()
         return "modelopt_fp4" if "FP4" in algorithm else "modelopt" if algorithm else None
     return None
 
 
-def _ships_fp8_kv(stated: Config, hf_quant_config: Config | None) -> bool:
+def _modelopt_file(hf_quant_config: Config | None) -> Config:
+    """The quantization that ModelOpt's own file states; vLLM reads it only where `producer` says that it is ModelOpt's."""
+    file = hf_quant_config or {}
+    is_own = text(section(file, "producer"), "name").lower() == "modelopt"
+    return section(file, "quantization") if is_own else {}
+
+
+def kv_cache_dtype_of_checkpoint(stated: Config, hf_quant_config: Config | None) -> str | None:
+    """Return the data type that `--kv-cache-dtype auto` takes from the checkpoint, None for the model's own.
+
+    Source: vllm/utils/torch_utils.py `resolve_kv_cache_dtype_string`@0.33.0.
+    """
     scheme = section(stated, "kv_cache_scheme")
+    is_modelopt = text(stated, "quant_method").lower().startswith("modelopt")
     if scheme and integer(scheme, "num_bits") == 8 and text(scheme, "type") == "float":
-        return True
-    own = section(hf_quant_config or {}, "quantization")
-    return "FP8" in (text(own, "kv_cache_quant_algo") or text(stated, "kv_cache_quant_algo")).upper()
+        return "fp8_e4m3" if is_modelopt else "fp8"
+    algorithm = text(stated or _modelopt_file(hf_quant_config), "kv_cache_quant_algo")
+    if algorithm.upper() == "NVFP4":
+        return "nvfp4"
+    return "fp8_e4m3" if "FP8" in algorithm.upper() else None
 
 
 _POOLING_SUFFIXES: Final = ("Model", "ForSequenceClassification", "ForMaskedLM", "ForTokenClassification")
+_ENCODER_PREFIXES: Final = (
+    "Bert",
+    "Roberta",
+    "XLMRoberta",
+    "ModernBert",
+    "NomicBert",
+    "GteNew",
+    "GteModel",
+    "NewModel",
+    "NewForSequenceClassification",
+    "SnowflakeGte",
+    "Alibaba",
+    "Jina",
+    "LlamaBidirectional",
+    "DistilBert",
+    "Electra",
+    "Deberta",
+    "ErnieModel",
+    "ErnieForSequenceClassification",
+    "CLIP",
+    "Siglip",
+    "Prithvi",
+    "Terratorch",
+    "ColBERT",
+    "HF_ColBERT",
+    "SplinterModel",
+    "MPNet",
+    "Camembert",
+)
+_HEADED: Final = (AttentionCache, CrossCache, LatentCache, PackedCache)
 _BUILT_IN_DESPITE_AUTO_MAP: Final = frozenset(
     {
         "BaichuanForCausalLM",

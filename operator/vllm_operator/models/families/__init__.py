@@ -1,0 +1,1 @@
+"""How each family of models fills its layers' caches, read from its config."""
