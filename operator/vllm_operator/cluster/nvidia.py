@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from vllm_operator.cluster import labels as label
 from vllm_operator.cluster import mig, reading
-from vllm_operator.cluster.clouds import CloudGpus, cloud_gpus, device_count
+from vllm_operator.cluster.clouds import NOMINAL_TOLERANCE, CloudGpus, cloud_gpus, device_count
 from vllm_operator.cluster.devices import MIB
 from vllm_operator.cluster.hami import REGISTER, RegisteredGpu, registered_gpus
 from vllm_operator.cluster.memory import UNKNOWN_MEMORY, MemoryFigure, from_product, judge_label
@@ -162,15 +162,21 @@ def _device_memory(
     fallback = UNKNOWN_MEMORY
     if cards:
         fallback = _registered_memory(cards, match)
-    elif cloud.memory.memory_bytes is not None and not virtual:
-        fallback = cloud.memory
     elif not virtual:
-        fallback = from_product(match)
+        fallback = cloud.memory if _agrees(cloud, match) else from_product(match)
     return MemoryFigure(
         memory_bytes=fallback.memory_bytes,
         basis=fallback.basis,
         warnings=figure.warnings + fallback.warnings,
     )
+
+
+def _agrees(cloud: CloudGpus, match: ProductMatch) -> bool:
+    """Whether the cloud's figure can be of the product that the node names; a stale instance type's cannot."""
+    stated = cloud.memory.memory_bytes
+    if stated is None:
+        return False
+    return cloud.partial or not match.known or match.closest(stated, tolerance=NOMINAL_TOLERANCE).known
 
 
 def _registered_memory(cards: tuple[RegisteredGpu, ...], match: ProductMatch) -> MemoryFigure:
