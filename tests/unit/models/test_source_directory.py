@@ -72,6 +72,11 @@ def test_a_marker_says_that_the_checkpoint_has_a_head(tmp_path: Path) -> None:
     assert facts.checkpoint.has_lm_head is True
 
 
+def test_sentence_transformers_modules_make_an_embedding_model(tmp_path: Path) -> None:
+    assert load_directory(directory_with(tmp_path)).generates
+    assert not load_directory(directory_with(tmp_path, modules__json=b"[]")).generates
+
+
 def test_a_gguf_file_alone_is_a_model(tmp_path: Path) -> None:
     metadata: dict[str, int | str] = {
         "general.architecture": "qwen2",

@@ -109,6 +109,13 @@ def test_a_head_of_its_own_counts_where_the_config_is_silent() -> None:
     assert weights_of(own).parameter_bytes - weights_of(silent).parameter_bytes == 256000 * 2048 * 2
 
 
+def test_an_embedding_model_has_no_head() -> None:
+    facts = facts_of("Qwen/Qwen3-Embedding-8B")
+    embeds = weights_of(replace(facts, generates=False))
+    # vLLM 0.12.0 logs 14.1062 GiB for it.
+    assert embeds.loaded_bytes / 2**30 == pytest.approx(14.1062, rel=1e-3)
+
+
 def unknown_config() -> dict[str, Any]:
     return {
         "architectures": ["NovelForCausalLM"],

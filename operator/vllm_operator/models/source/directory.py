@@ -23,6 +23,7 @@ from vllm_operator.models.source.files import (
     MAX_CONFIG_BYTES,
     MAX_INDEX_BYTES,
     QUANTIZATION,
+    SENTENCE_MODULES,
     ModelFiles,
     parse_object,
 )
@@ -59,6 +60,7 @@ def _read(directory: Path) -> ModelFiles:
             if quantization.is_file()
             else None,
             checkpoint=_checkpoint(directory, uri),
+            embeds=(directory / SENTENCE_MODULES).is_file(),
         )
     except CheckpointError as error:
         raise ModelUnreadable(f"{uri}: {error}; replace the damaged file") from error

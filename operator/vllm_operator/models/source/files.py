@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.models.errors import ModelConfigError, ModelUnreadable
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 CONFIG = "config.json"
 INDEX = "model.safetensors.index.json"
 QUANTIZATION = "hf_quant_config.json"
+SENTENCE_MODULES = "modules.json"
 LM_HEAD_MARKER = "HAS_LM_HEAD"
 """An empty file of that name beside a config says that the checkpoint ships an output head of its own."""
 
@@ -32,11 +33,13 @@ class ModelFiles:
     source: ModelSource
     hf_quant_config: Mapping[str, Any] | None = None
     checkpoint: CheckpointFacts | None = None
+    embeds: bool = False
+    """Whether the directory holds the modules of Sentence Transformers: vLLM then serves embeddings by default."""
 
     def facts(self) -> ModelFacts:
         """The model's facts. Raises `ModelUnreadable` when the config is not one of a model."""
         try:
-            return parse_model(
+            facts = parse_model(
                 self.config,
                 checkpoint=self.checkpoint,
                 hf_quant_config=self.hf_quant_config,
@@ -44,6 +47,7 @@ class ModelFiles:
             )
         except ModelConfigError as error:
             raise ModelUnreadable(f"{self.source.uri}: {CONFIG} cannot be planned with: {error}") from error
+        return replace(facts, generates=False) if self.embeds else facts
 
 
 def parse_object(content: bytes | str, *, name: str, uri: str) -> dict[str, Any]:

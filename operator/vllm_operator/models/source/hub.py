@@ -47,6 +47,7 @@ from vllm_operator.models.source.files import (
     MAX_CONFIG_BYTES,
     MAX_INDEX_BYTES,
     QUANTIZATION,
+    SENTENCE_MODULES,
     ModelFiles,
     parse_object,
 )
@@ -153,6 +154,7 @@ class HubSource:
             source=source,
             hf_quant_config=quantization,
             checkpoint=self._checkpoint(repo),
+            embeds=SENTENCE_MODULES in repo.names,
         )
 
     def _object(self, repo: _Repo, name: str, limit: int) -> dict[str, Any]:

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.models.weights.families import encoders, hybrids, interleaved
-from vllm_operator.models.weights.families.decoder import decoder
+from vllm_operator.models.weights.families.decoder import dbrx, decoder
 from vllm_operator.models.weights.families.deepseek_v4 import deepseek_v4
-from vllm_operator.models.weights.families.latent import latent_decoder
+from vllm_operator.models.weights.families.latent import latent_decoder, minicpm3
 from vllm_operator.models.weights.families.towers import TOWERS
 from vllm_operator.models.weights.families.traits import TRAITS
 from vllm_operator.models.weights.fields import integer, items, section, text
@@ -27,6 +27,12 @@ _BUILDERS: dict[str, Callable[[Config], Blueprint]] = {
     "glm_moe_dsa": latent_decoder,
     "glm4_moe_lite": latent_decoder,
     "deepseek_v4": deepseek_v4,
+    "dbrx": dbrx,
+    "minicpm3": minicpm3,
+    "minimax": interleaved.minimax_text,
+    "minimax_m1": interleaved.minimax_text,
+    "minimax_text_01": interleaved.minimax_text,
+    "modernbert": encoders.modern_bert,
     "mamba": hybrids.mamba_model,
     "falcon_mamba": hybrids.mamba_model,
     "mamba2": hybrids.mamba2_model,
@@ -75,7 +81,9 @@ def _inherited(config: Config) -> dict[str, Any]:
 
 def _with_tower(model: Blueprint, config: Config, tower: Callable[[Config], Layer] | None) -> Blueprint:
     if tower is not None:
-        return replace(model, first=model.first + tower(config))
+        # An audio tower beside the vision tower is counted by its checkpoint or not at all.
+        silent = not section(config, "audio_config") or text(config, "model_type") == "gemma3n"
+        return replace(model, first=model.first + tower(config), exact=model.exact and silent)
     wrapped = any(section(config, name) for name in ("vision_config", "audio_config", "text_config"))
     return replace(model, exact=model.exact and not wrapped)
 

@@ -117,6 +117,14 @@ class QuantizationRules:
         """The format of a linear layer; a fused layer is left alone when its parts are."""
         return self._decide(name, parts, self.linear)
 
+    def for_head(self, name: str) -> WeightFormat:
+        """The format of the output head: left alone unless a rule names it or the method quantizes it in words."""
+        if self.head_quantized:
+            return self.linear
+        if self._ignored(name):
+            return PLAIN
+        return next((rule.fmt for rule in self.rules if rule.covers(name)), PLAIN)
+
     def for_experts(self, name: str) -> WeightFormat:
         """The format of a layer's routed experts."""
         samples = (f"{name}.0.down_proj", f"{name}.0.w2")
@@ -134,7 +142,8 @@ class QuantizationRules:
             return PLAIN
         if any(self._ignored(canonical(sample)) for sample in samples):
             return PLAIN
-        for rule in self.rules:
+        # Layers that a rule names come before those that it means by their class.
+        for rule in sorted(self.rules, key=lambda rule: rule.everything):
             candidates = (name, *siblings, *map(canonical, samples))
             if rule.everything or any(rule.covers(candidate) for candidate in candidates):
                 return rule.fmt
@@ -346,9 +355,7 @@ def _modelopt_mixed(config: Mapping[str, Any], skipped: Sequence[str]) -> Quanti
     rules = [_rule(fmt, names) for fmt, names in by_format.items()]
     if not rules:
         rules = list(_compressed_groups(config, modelopt=True))
-    return QuantizationRules(
-        method="modelopt", rules=tuple(rules), head_quantized=True, known=bool(rules), **_ignores(skipped)
-    )
+    return QuantizationRules(method="modelopt", rules=tuple(rules), known=bool(rules), **_ignores(skipped))
 
 
 def _compressed_tensors(config: Mapping[str, Any]) -> QuantizationRules:
@@ -357,9 +364,7 @@ def _compressed_tensors(config: Mapping[str, Any]) -> QuantizationRules:
     if len(rules) == 1 and rules[0].everything:
         fmt = rules[0].fmt
         return QuantizationRules(method="compressed-tensors", linear=fmt, experts=fmt, **_ignores(skipped))
-    return QuantizationRules(
-        method="compressed-tensors", rules=rules, head_quantized=bool(rules), known=bool(rules), **_ignores(skipped)
-    )
+    return QuantizationRules(method="compressed-tensors", rules=rules, known=bool(rules), **_ignores(skipped))
 
 
 def _compressed_groups(config: Mapping[str, Any], *, modelopt: bool) -> tuple[Rule, ...]:

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 
 from vllm_operator.models.weights.formats import PLAIN, ExpertPadding, experts_bytes, linear_bytes
 from vllm_operator.models.weights.modules import Experts, Layer, Linear, Module, Sharding, Tensor, Vocabulary
+from vllm_operator.models.weights.quantization import UNQUANTIZED, QuantizationRules
 
 if TYPE_CHECKING:
     from vllm_operator.models.weights.modules import Blueprint
-    from vllm_operator.models.weights.quantization import QuantizationRules
 
 VOCABULARY_PADDING = 64
+_ONE_BYTE_EACH = 1
+"""An element size that no dtype of a model has: every parameter then counts one."""
 _DTYPE_BYTES = {"float64": 8, "float32": 4, "int32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "uint8": 1}
 
 
@@ -56,6 +58,11 @@ def layers_per_stage(num_layers: int, stages: int) -> tuple[int, ...]:
     for index in range(2, num_layers % stages + 2):
         counts[-index] += 1
     return tuple(counts)
+
+
+def element_count(blueprint: Blueprint) -> int:
+    """Parameters of the whole model, each counted once whatever its type."""
+    return sum(bytes_per_stage(blueprint, UNQUANTIZED, Ranks(), element_bytes=_ONE_BYTE_EACH))
 
 
 def bytes_per_stage(
@@ -116,7 +123,7 @@ class _Ledger:
                 return self._experts(module, index)
 
     def _linear(self, module: Linear, index: int | None) -> int:
-        element = dtype_bytes(module.dtype) if module.dtype else self._element_bytes
+        element = self._element_size(module.dtype)
         inputs = module.inputs.on_rank(self._ranks.tensor)
         outputs = tuple(extent.on_rank(self._ranks.tensor) for extent in module.outputs)
         fmt = self._rules.for_linear(_named(module.name, index), module.parts) if module.quantizable else PLAIN
@@ -127,13 +134,18 @@ class _Ledger:
         elements = 1
         for extent in module.extents:
             elements *= extent.on_rank(self._ranks.tensor)
-        return elements * (dtype_bytes(module.dtype) if module.dtype else self._element_bytes)
+        return elements * self._element_size(module.dtype)
+
+    def _element_size(self, dtype: str | None) -> int:
+        if dtype is None or self._element_bytes == _ONE_BYTE_EACH:
+            return self._element_bytes
+        return dtype_bytes(dtype)
 
     def _vocabulary(self, module: Vocabulary) -> int:
         rows = -(-module.rows // VOCABULARY_PADDING) * VOCABULARY_PADDING
         rows = -(-rows // self._ranks.tensor) if module.sharding is Sharding.DIVIDED else module.rows
         bias = rows * self._element_bytes if module.bias else 0
-        fmt = self._rules.for_linear(module.name) if module.head and self._rules.head_quantized else PLAIN
+        fmt = self._rules.for_head(module.name) if module.head else PLAIN
         return linear_bytes(fmt, inputs=module.columns, outputs=(rows,), element_bytes=self._element_bytes) + bias
 
     def _experts(self, module: Experts, index: int | None) -> int:

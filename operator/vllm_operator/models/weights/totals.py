@@ -9,8 +9,9 @@ from vllm_operator.models.facts import FactsBasis
 from vllm_operator.models.weights.blueprints import blueprint
 from vllm_operator.models.weights.fields import section, text
 from vllm_operator.models.weights.formats import ExpertPadding, bytes_per_weight
-from vllm_operator.models.weights.quantization import UNQUANTIZED, deepseek_v4_rules, quantization_rules
-from vllm_operator.models.weights.ranks import Ranks, bytes_per_stage, dtype_bytes
+from vllm_operator.models.weights.modules import Vocabulary
+from vllm_operator.models.weights.quantization import deepseek_v4_rules, quantization_rules
+from vllm_operator.models.weights.ranks import Ranks, bytes_per_stage, dtype_bytes, element_count
 from vllm_operator.models.weights.tensors import tensor_bytes_per_stage
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def weights_by_stage(
     checkpoint = facts.checkpoint
     has_lm_head = checkpoint.has_lm_head if checkpoint else None
     weighing = weigh(facts.config, hf_quant_config=facts.hf_quant_config, has_lm_head=has_lm_head)
+    if not facts.generates:
+        weighing = weighing.without_head()
     stages = weighing.bytes_per_stage(ranks, dtype=resolved.dtype)
     runtime = resolved.quantization if weighing.rules.method is None else None
     loading = weighing if runtime is None else replace(weighing, rules=quantization_rules(None, runtime=runtime))
@@ -163,10 +166,14 @@ class Weighing:
         """Parameter bytes that one rank of each pipeline stage allocates."""
         return bytes_per_stage(self.blueprint, self.rules, ranks, element_bytes=dtype_bytes(dtype))
 
+    def without_head(self) -> Weighing:
+        """The same as an embedding model: vLLM drops the output head (models/adapters.py)."""
+        last = tuple(module for module in self.blueprint.last if not (isinstance(module, Vocabulary) and module.head))
+        return replace(self, blueprint=replace(self.blueprint, last=last))
+
     def parameter_count(self) -> int:
         """Parameters of the unquantized model."""
-        plain = bytes_per_stage(self.blueprint, UNQUANTIZED, Ranks(), element_bytes=2)
-        return sum(plain) // 2
+        return element_count(self.blueprint)
 
 
 def weigh(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from vllm_operator.models.weights.families.experts import expert_layers, moe_modules
 from vllm_operator.models.weights.families.rotary import rotary_tables
 from vllm_operator.models.weights.families.traits import Bias, QkNorm, Traits
-from vllm_operator.models.weights.fields import flag, integer
+from vllm_operator.models.weights.fields import flag, integer, section
 from vllm_operator.models.weights.modules import (
     Blueprint,
     Extent,
@@ -26,6 +26,20 @@ if TYPE_CHECKING:
     from vllm_operator.models.weights.fields import Config
 
 LAYER = "model.layers.{layer}."
+
+
+def dbrx(config: Config) -> Blueprint:
+    """DBRX keeps its sizes in two sections of its config."""
+    attention_section, experts_section = section(config, "attn_config"), section(config, "ffn_config")
+    flat = {
+        **config,
+        "num_key_value_heads": integer(attention_section, "kv_n_heads"),
+        "num_local_experts": integer(experts_section, "moe_num_experts"),
+        "moe_intermediate_size": integer(experts_section, "ffn_hidden_size"),
+        "tie_word_embeddings": False,
+    }
+    # Its norms are torch's own, with a bias.
+    return decoder(flat, Traits(norm_bias=True, moe="ffn"))
 
 
 def decoder(config: Config, traits: Traits, *, exact: bool = True) -> Blueprint:

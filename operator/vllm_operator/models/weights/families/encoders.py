@@ -54,6 +54,24 @@ def bert(config: Config) -> Blueprint:
     return Blueprint(first=tuple(first), layers=(layer,) * count, last=tuple(last))
 
 
+def modern_bert(config: Config) -> Blueprint:
+    """ModernBERT: gated layers without biases; the first layer has no norm before its attention."""
+    hidden = hidden_size(config)
+    heads = integer(config, "num_attention_heads", default=1)
+    inner = integer(config, "intermediate_size", default=4 * hidden)
+    one = divided(heads, hidden // max(1, heads))
+    mixer: Layer = (
+        Linear(name=_LAYER + "attn.Wqkv", inputs=whole(hidden), outputs=(one, one, one)),
+        Linear(name=_LAYER + "attn.Wo", inputs=one, outputs=(whole(hidden),)),
+        *feed_forward(_LAYER + "mlp", hidden=hidden, intermediate=inner),
+    )
+    norm = Tensor(name=_LAYER + "norm", extents=(whole(hidden),))
+    count = min(integer(config, "num_hidden_layers"), 4096)
+    embedding = Vocabulary(name="embeddings.tok_embeddings", rows=vocabulary_size(config), columns=hidden)
+    layers = ((*mixer, norm),) + ((*mixer, norm, norm),) * max(0, count - 1)
+    return Blueprint(first=(embedding, norm), layers=layers[:count], last=(norm,))
+
+
 def attention_with_biases(name: str, *, hidden: int, heads: int, key_bias: bool = True) -> Layer:
     """Self-attention in which all four projections have a bias."""
     one = divided(heads, hidden // max(1, heads))
@@ -125,4 +143,4 @@ def _block(name: str, *, hidden: int, heads: int, inner: int, cross: bool) -> La
     return (*layer, Tensor(name=name + "norms", extents=(whole(hidden),), count=norms))
 
 
-__all__ = ["attention_with_biases", "bert", "whisper"]
+__all__ = ["attention_with_biases", "bert", "modern_bert", "whisper"]

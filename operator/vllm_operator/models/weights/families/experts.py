@@ -34,7 +34,10 @@ def shared_intermediate_size(config: Config) -> int:
     direct = integer(config, "shared_expert_intermediate_size", "shared_intermediate_size", "share_expert_dim")
     if direct:
         return direct
+    listed = items(config, "num_shared_expert")
     count = integer(config, "n_shared_experts", "num_shared_experts", "num_shared_expert", "moe_num_shared_experts")
+    if listed and isinstance(listed[0], int) and 0 < listed[0] < 1000:
+        count = listed[0]
     return count * expert_intermediate_size(config)
 
 

@@ -49,6 +49,33 @@ def _norms(hidden: int, count: int = 2) -> Layer:
     return (Tensor(name=LAYER + "norms", extents=(whole(hidden),), count=count),)
 
 
+def minimax_text(config: Config) -> Blueprint:
+    """MiniMax-Text and M1: lightning attention with an output gate, and full attention, with experts."""
+    hidden = hidden_size(config)
+    traits = Traits(
+        qkv_bias=Bias.NEVER,
+        output_bias=Bias.NEVER,
+        mlp_bias=Bias.NEVER,
+        router_dtype="float32",
+        moe="block_sparse_moe",
+    )
+    inner, name = divided(head_count(config), head_dim(config)), LAYER + "self_attn"
+    lightning: Layer = (
+        Linear(name=name + ".qkv_proj", inputs=whole(hidden), outputs=(inner, inner, inner)),
+        Linear(name=name + ".output_gate", inputs=whole(hidden), outputs=(inner,)),
+        Linear(name=name + ".out_proj", inputs=inner, outputs=(whole(hidden),)),
+        Tensor(name=name + ".norm", extents=(inner,)),
+    )
+    counts = items(config, "num_local_experts")
+    experts = counts[0] if counts and isinstance(counts[0], int) else expert_count(config)
+    forward = moe_modules({**config, "num_local_experts": experts}, traits) if experts else mlp(config, traits)
+    kinds = items(config, "attn_type_list")
+    norms, full = _norms(hidden), attention(config, traits)
+    by_kind = {True: norms + full + forward, False: norms + lightning + forward}
+    layers = tuple(by_kind[index >= len(kinds) or kinds[index] == 1] for index in range(layer_count(config)))
+    return assemble(config, traits, layers)
+
+
 def mimo_v2(config: Config) -> Blueprint:
     """MiMo-V2: sliding layers have heads of their own and sinks; values are narrower than keys."""
     traits = Traits(mlp_bias=Bias.NEVER, router_dtype="float32")
@@ -158,12 +185,10 @@ def gemma4(config: Config) -> Blueprint:
         double = index >= shared_from and flag(config, "use_double_wide_mlp")
         if (full, double) not in kinds:
             width = intermediate_size(config) * (2 if double else 1)
-            scalar = (Tensor(name=LAYER + "layer_scalar", extents=(whole(1),)),)
             kinds[full, double] = (
                 _norms(hidden, 4)
                 + _gemma4_attention(config, full=full)
                 + mlp(config, traits, intermediate=width)
-                + scalar
                 + gates
                 + sparse
             )

@@ -41,6 +41,11 @@ def latent_decoder(config: Config) -> Blueprint:
     return assemble(config, LATENT_TRAITS, tuple(layers))
 
 
+def minicpm3(config: Config) -> Blueprint:
+    """MiniCPM3: latent attention in a dense decoder with a tied head."""
+    return latent_decoder({"tie_word_embeddings": True, **config})
+
+
 def latent_attention(config: Config, *, name: str = LAYER + "self_attn") -> Layer:
     """Down-projections that every rank holds whole, up-projections and output divided by heads."""
     hidden, heads = hidden_size(config), head_count(config)
