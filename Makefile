@@ -1,0 +1,71 @@
+# Every target sets up what it needs; `make help` lists them.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+UNIT   := tests/unit tests/property tests/golden
+PLANE  := tests/plane tests/chart
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check unit plane-test cluster-up cluster-down e2e-kind image-test crds manifests accuracy clean
+
+help: ## list the targets
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(STAMP): requirements-dev.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+setup: $(STAMP) ## virtual environment in .venv with the locked dependencies
+
+demo: $(STAMP) ## a real local control plane with fake GPU nodes, the operator and the samples; leaves nothing behind
+	@$(BIN)/python -m tests.controlplane demo
+
+test: $(STAMP) ## everything that CI runs, on a real control plane (built once, about 11 minutes)
+	@# The control plane compiles while lint and unit tests run; the plane tests then wait for it.
+	@log=$$(mktemp); $(BIN)/python -m tests.controlplane build >$$log 2>&1 & build=$$!; \
+	$(MAKE) --no-print-directory check; checked=$$?; \
+	wait $$build; built=$$?; cat $$log; rm -f $$log; \
+	[ $$built -eq 0 ] && $(MAKE) --no-print-directory plane-test; planed=$$?; \
+	exit $$((checked || built || planed))
+
+check: $(STAMP) ## format, lint, types, import layers and unit tests: under a minute
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/ruff check --quiet .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	@$(MAKE) --no-print-directory unit
+
+unit: $(STAMP)
+	$(BIN)/pytest -q -n auto $(wildcard $(UNIT))
+
+plane-test: $(STAMP)
+	REQUIRE_CONTROL_PLANE=1 $(BIN)/pytest -q $(wildcard $(PLANE))
+
+cluster-up: $(STAMP) ## the local control plane alone; prints the kubeconfig's path
+	@$(BIN)/python -m tests.controlplane up
+
+cluster-down: $(STAMP) ## stop it
+	@$(BIN)/python -m tests.controlplane down
+
+e2e-kind: $(STAMP) ## the plane tests on kind (needs Docker and kind)
+	@kind create cluster --name vllm-operator-test --wait 120s
+	@kind get kubeconfig --name vllm-operator-test > .kind.kubeconfig
+	@KUBECONFIG_TEST=$$PWD/.kind.kubeconfig $(MAKE) --no-print-directory plane-test; status=$$?; \
+	kind delete cluster --name vllm-operator-test; rm -f .kind.kubeconfig; exit $$status
+
+image-test: $(STAMP) ## build the image with buildah and check it (needs buildah and mmdebstrap, as root)
+	$(BIN)/pytest -q -m image tests/image
+
+crds: $(STAMP) ## regenerate the CRD from the API models
+	$(BIN)/vllm-operator crd > crds/vllmdeployments.vllm-operator.io.yaml
+	cp crds/vllmdeployments.vllm-operator.io.yaml charts/vllm-operator/crds/
+
+manifests: $(STAMP) ## regenerate manifests/install.yaml from the chart
+	$(BIN)/python -c "from tests.controlplane.tools import install_manifest; print(install_manifest(), end='')" > manifests/install.yaml.part
+	mv manifests/install.yaml.part manifests/install.yaml
+
+clean: ## remove the virtual environment and caches of this checkout
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,94 @@
+"""Options and fixtures that all tests share."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.controlplane.client import Api
+    from tests.controlplane.plane import ControlPlane
+    from tests.controlplane.scene import Scene
+    from tests.hub.server import HubServer
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that rewrites golden files."""
+    parser.addoption("--update-golden", action="store_true", help="rewrite golden files; review the diff like code")
+
+
+@pytest.fixture
+def update_golden(request: pytest.FixtureRequest) -> bool:
+    return bool(request.config.getoption("--update-golden"))
+
+
+def _built_or_skip() -> None:
+    """In CI a missing control plane is a failure; elsewhere it is a skip that says what to do."""
+    from tests.controlplane import build
+
+    if build.is_built() or os.environ.get("REQUIRE_CONTROL_PLANE"):
+        return
+    pytest.skip("the control plane is not built: run `make cluster-up` once, or set REQUIRE_CONTROL_PLANE=1")
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[ControlPlane]:
+    """One real control plane for the whole run."""
+    from tests.controlplane.plane import ControlPlane
+
+    _built_or_skip()
+    with ControlPlane(audit=True) as plane:
+        yield plane
+
+
+@pytest.fixture(scope="session")
+def hub() -> Iterator[HubServer]:
+    """A small Hub with the models that the tests ask for."""
+    from tests.hub.server import HubModel, HubServer
+    from tests.plane.models import PUBLIC_MODELS, config_of
+
+    with HubServer() as server:
+        for model in PUBLIC_MODELS:
+            server.models[model] = HubModel(files={"config.json": config_of(model)})
+        server.models["test/gated"] = HubModel(files={"config.json": config_of(PUBLIC_MODELS[0])}, gated=True)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def scene(control_plane: ControlPlane, hub: HubServer) -> Iterator[Scene]:
+    """The plane with GPU nodes, the chart's objects, the webhook and a running operator."""
+    from tests.controlplane.scene import Scene
+
+    stage = Scene(control_plane, environment={"HF_ENDPOINT": hub.endpoint})
+    try:
+        stage.install()
+        stage.add_nodes()
+        stage.start_operator()
+        stage.install_webhook()
+        yield stage
+    finally:
+        stage.close()
+
+
+@pytest.fixture
+def api(scene: Scene) -> Api:
+    """The API server as the administrator sees it."""
+    return scene.api
+
+
+@pytest.fixture
+def namespace(api: Api) -> Iterator[str]:
+    """A namespace of the test's own; afterwards its deployments are deleted and their GPUs free again."""
+    name = f"t-{uuid.uuid4().hex[:8]}"
+    api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    api.wait("Namespace", name, lambda obj: obj["status"].get("phase") == "Active")
+    yield name
+    for obj in api.list("VLLMDeployment", name):
+        api.delete("VLLMDeployment", obj["metadata"]["name"], name)
+    api.delete("Namespace", name)
+    api.wait_gone("Namespace", name, seconds=60)
