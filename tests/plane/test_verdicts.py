@@ -1,4 +1,4 @@
-"""What a user sees: fits, is spread over GPUs, is refused with a fix that is then accepted, is admitted with a warning."""
+"""What a user sees: fits, is spread over GPUs, is refused with a fix that is accepted, is admitted with a warning."""
 
 from __future__ import annotations
 
