@@ -32,9 +32,12 @@ _LARGEST_FLASH_HEAD: Final = 256
 
 
 def kernel_block_tokens(
-    caches: Iterable[LayerCache], widths: Widths, capability: Capability, *, is_multimodal: bool
+    caches: Iterable[LayerCache], widths: Widths, capability: Capability, *, prefix_both_ways: bool
 ) -> int:
-    """Return the block size that the attention kernels prefer when none is asked for."""
+    """Return the block size that the attention kernels prefer when none is asked for.
+
+    `prefix_both_ways`: images attend in both directions, which only the Triton kernels can do.
+    """
     kinds = set(caches)
     packed = [cache.block_size for cache in kinds if isinstance(cache, PackedCache)]
     if packed:
@@ -50,7 +53,7 @@ def kernel_block_tokens(
     is_fp8 = widths.kv_dtype.startswith("fp8")
     if capability == HOPPER and is_fp8 and largest > _LARGEST_FLASH_HEAD:
         return 64
-    if is_datacenter_blackwell(capability) and largest == _LARGEST_FLASH_HEAD and not (is_fp8 or is_multimodal):
+    if is_datacenter_blackwell(capability) and largest == _LARGEST_FLASH_HEAD and not (is_fp8 or prefix_both_ways):
         return 128
     return DEFAULT_BLOCK_TOKENS
 

@@ -137,7 +137,7 @@ def quantization_method(stated: Config, hf_quant_config: Config | None) -> str |
 
 
 def _modelopt_file(hf_quant_config: Config | None) -> Config:
-    """The quantization that ModelOpt's own file states; vLLM reads it only where `producer` says that it is ModelOpt's."""
+    """What ModelOpt's own file states; vLLM reads it only where `producer` names ModelOpt."""
     file = hf_quant_config or {}
     is_own = text(section(file, "producer"), "name").lower() == "modelopt"
     return section(file, "quantization") if is_own else {}

@@ -183,7 +183,7 @@ def _blocks(
 ) -> _Blocks:
     """Return the block sizes, states included: vllm/platforms/interface.py `update_block_size_for_backend`."""
     kinds = _kinds(facts)
-    preferred = kernel_block_tokens(kinds, widths, capability, is_multimodal=facts.is_multimodal)
+    preferred = kernel_block_tokens(kinds, widths, capability, prefix_both_ways=facts.model_type in _PREFIX_BOTH_WAYS)
     tokens = settings.block_size or preferred
     states = [cache for cache in kinds if isinstance(cache, StateCache)]
     if not states:
@@ -199,6 +199,10 @@ def _blocks(
         state_tokens=tokens if keeps_states else length,
         state_page_bytes=tokens * _token_bytes(growing, widths) if growing else 0,
     )
+
+
+_PREFIX_BOTH_WAYS: Final = frozenset({"gemma3", "gemma4", "paligemma", "molmo2"})
+"""Multimodal models whose images attend in both directions (`is_mm_prefix_lm` in vllm/config/model.py)."""
 
 
 def _token_bytes(cache: AttentionCache | LatentCache, widths: Widths) -> int:
