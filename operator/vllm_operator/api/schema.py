@@ -188,7 +188,8 @@ def _object(node: Mapping[str, Any], definitions: Mapping[str, Any], path: str, 
             name: _structural(child, definitions, f"{path}.{name}") for name, child in node["properties"].items()
         }
         return
-    values = node.get("additionalProperties")
+    # A key's pattern has no form in a structural schema; the operator's own check has it.
+    values = next(iter(node.get("patternProperties", {}).values()), node.get("additionalProperties"))
     if isinstance(values, dict) and values:
         schema["additionalProperties"] = _structural(values, definitions, path)
     else:
