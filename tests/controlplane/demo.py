@@ -1,7 +1,7 @@
 """`make demo`: what a user would see, on a real control plane with fake GPU nodes; leaves nothing behind.
 
-The verdicts come at once and need no cluster. Then the control plane is built (once) or found, the operator runs on it as the
-chart's ServiceAccount, and the samples of `manifests/examples/` are applied with kubectl.
+The verdicts come at once and need no cluster. Then the control plane is built (once) or found, the operator runs on it as
+the chart's ServiceAccount, and the samples of `manifests/examples/` are applied with kubectl.
 """
 
 from __future__ import annotations
