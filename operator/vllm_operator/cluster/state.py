@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 Record = TypeVar("Record")
 
+PoolKey = tuple[str, str]
+"""Driver and pool."""
+
 _NOTHING: Final[Mapping[str, int]] = {}
 
 
@@ -36,7 +39,8 @@ class ClusterState:
         self._claims: dict[str, ClaimRecord] = {}
         self._slices: dict[str, SliceRecord] = {}
         self._requests: dict[str, Counter[str]] = {}
-        self._taken: Counter[DeviceKey] = Counter()
+        self._taken: dict[PoolKey, Counter[DeviceKey]] = {}
+        self._nodes_of_pool: dict[PoolKey, Counter[str]] = {}
         self._slices_of_node: dict[str, tuple[SliceRecord, ...]] = {}
         self._owned_pods: dict[str, tuple[PodRecord, ...]] = {}
         self._owned_claims: dict[str, tuple[ClaimRecord, ...]] = {}
@@ -63,13 +67,11 @@ class ClusterState:
 
     def replace_nodes(self, nodes: Iterable[NodeRecord]) -> bool:
         """Take an authoritative list of all nodes."""
-        before = self._version
         listed = {node.name: node for node in nodes}
-        for name in self._nodes.keys() - listed.keys():
-            self.remove_node(name)
-        for node in listed.values():
-            self.upsert_node(node)
-        return self._version != before
+        touched = {name for name, node in self._nodes.items() if listed.get(name) != node}
+        touched |= {name for name, node in listed.items() if self._nodes.get(name) != node}
+        self._nodes = listed
+        return self._recounted(touched)
 
     def upsert_pod(self, pod: PodRecord) -> bool:
         """Take a pod's newest record."""
@@ -91,86 +93,55 @@ class ClusterState:
 
     def replace_pods(self, pods: Iterable[PodRecord]) -> bool:
         """Take an authoritative list of all pods that hold something."""
-        before = self._version
         listed = {pod.uid: pod for pod in pods}
-        for uid in self._pods.keys() - listed.keys():
-            self.remove_pod(uid)
-        touched: set[str | None] = set()
-        owned = False
-        for pod in listed.values():
-            known = self._pods.get(pod.uid)
-            if known == pod:
-                continue
-            if known is not None:
-                self._release_pod(known)
-                touched.add(known.node_name)
+        gone = [pod for uid, pod in self._pods.items() if listed.get(uid) != pod]
+        new = [pod for uid, pod in listed.items() if self._pods.get(uid) != pod]
+        for pod in gone:
+            self._release_pod(pod)
+        for pod in new:
             self._hold_pod(pod)
-            touched.add(pod.node_name)
-            owned = owned or pod.owner is not None or (known is not None and known.owner is not None)
-        recounted = [self._recount(name) for name in touched if name is not None]
-        if any(recounted) or owned:
-            self._changed()
-        return self._version != before
+        return self._recounted({pod.node_name for pod in (*gone, *new)}, *gone, *new)
 
     def upsert_slice(self, record: SliceRecord) -> bool:
         """Take a ResourceSlice's newest record."""
-        known = self._slices.get(record.name)
-        if known == record:
-            return False
-        if known is not None:
-            self._drop_slice(known)
-        self._slices[record.name] = record
-        self._slices_of_node[record.node_name] = (*self._slices_of_node.get(record.node_name, ()), record)
-        return self._recounted({record.node_name, known.node_name if known else None})
+        return self._recounted(self._take_slice(record))
 
     def remove_slice(self, name: str) -> bool:
         """Forget a ResourceSlice."""
         known = self._slices.get(name)
-        if known is None:
-            return False
-        self._drop_slice(known)
-        return self._recounted({known.node_name})
+        return False if known is None else self._recounted({self._drop_slice(known)})
 
     def replace_slices(self, slices: Iterable[SliceRecord]) -> bool:
         """Take an authoritative list of all slices."""
-        before = self._version
         listed = {record.name: record for record in slices}
-        for name in self._slices.keys() - listed.keys():
-            self.remove_slice(name)
+        gone = [record for name, record in self._slices.items() if name not in listed]
+        touched: set[str | None] = {self._drop_slice(record) for record in gone}
         for record in listed.values():
-            self.upsert_slice(record)
-        return self._version != before
+            touched |= self._take_slice(record)
+        return self._recounted(touched)
 
     def upsert_claim(self, claim: ClaimRecord) -> bool:
         """Take a ResourceClaim's newest record."""
         known = self._claims.get(claim.uid)
-        if known == claim:
-            return False
-        if known is not None:
-            self._release_claim(known)
-        self._claims[claim.uid] = claim
-        self._taken.update(claim.devices)
-        if claim.owner is not None:
-            self._owned_claims[claim.owner] = (*self._owned_claims.get(claim.owner, ()), claim)
-        return self._recounted(self._nodes_of(claim) | (self._nodes_of(known) if known else set()), known, claim)
+        return self._recounted(self._take_claim(claim), known, claim) if known != claim else False
 
     def remove_claim(self, uid: str) -> bool:
         """Forget a claim that was released or deleted."""
         known = self._claims.get(uid)
-        if known is None:
-            return False
-        self._release_claim(known)
-        return self._recounted(self._nodes_of(known), known)
+        return False if known is None else self._recounted(self._release_claim(known), known)
 
     def replace_claims(self, claims: Iterable[ClaimRecord]) -> bool:
         """Take an authoritative list of all claims with devices."""
-        before = self._version
         listed = {claim.uid: claim for claim in claims}
-        for uid in self._claims.keys() - listed.keys():
-            self.remove_claim(uid)
-        for claim in listed.values():
-            self.upsert_claim(claim)
-        return self._version != before
+        gone = [claim for uid, claim in self._claims.items() if uid not in listed]
+        new = [claim for uid, claim in listed.items() if self._claims.get(uid) != claim]
+        replaced = [self._claims[claim.uid] for claim in new if claim.uid in self._claims]
+        touched: set[str | None] = set()
+        for claim in gone:
+            touched |= self._release_claim(claim)
+        for claim in new:
+            touched |= self._take_claim(claim)
+        return self._recounted(touched, *gone, *replaced, *new)
 
     def replace_declarations(self, declarations: Iterable[Declaration]) -> bool:
         """Take everything that autoscalers and quotas declare."""
@@ -215,24 +186,56 @@ class ClusterState:
         if pod.owner is not None:
             _discard(self._owned_pods, pod.owner, pod)
 
-    def _release_claim(self, claim: ClaimRecord) -> None:
-        del self._claims[claim.uid]
-        self._taken.subtract(claim.devices)
+    def _take_claim(self, claim: ClaimRecord) -> set[str | None]:
+        known = self._claims.get(claim.uid)
+        touched = self._release_claim(known) if known is not None else set()
+        self._claims[claim.uid] = claim
         for device in claim.devices:
-            if not self._taken[device]:
-                del self._taken[device]
+            self._taken.setdefault(device[:2], Counter())[device] += 1
+        if claim.owner is not None:
+            self._owned_claims[claim.owner] = (*self._owned_claims.get(claim.owner, ()), claim)
+        return touched | self._nodes_of(claim)
+
+    def _release_claim(self, claim: ClaimRecord) -> set[str | None]:
+        del self._claims[claim.uid]
+        for device in claim.devices:
+            taken = self._taken[device[:2]]
+            taken[device] -= 1
+            if not taken[device]:
+                del taken[device]
+            if not taken:
+                del self._taken[device[:2]]
         if claim.owner is not None:
             _discard(self._owned_claims, claim.owner, claim)
+        return self._nodes_of(claim)
 
-    def _drop_slice(self, record: SliceRecord) -> None:
+    def _take_slice(self, record: SliceRecord) -> set[str | None]:
+        known = self._slices.get(record.name)
+        if known == record:
+            return set()
+        touched: set[str | None] = {record.node_name}
+        if known is not None:
+            touched.add(self._drop_slice(known))
+        self._slices[record.name] = record
+        self._slices_of_node[record.node_name] = (*self._slices_of_node.get(record.node_name, ()), record)
+        self._nodes_of_pool.setdefault((record.driver, record.pool), Counter())[record.node_name] += 1
+        return touched
+
+    def _drop_slice(self, record: SliceRecord) -> str:
         del self._slices[record.name]
         _discard(self._slices_of_node, record.node_name, record)
+        nodes = self._nodes_of_pool[record.driver, record.pool]
+        nodes[record.node_name] -= 1
+        if not nodes[record.node_name]:
+            del nodes[record.node_name]
+        if not nodes:
+            del self._nodes_of_pool[record.driver, record.pool]
+        return record.node_name
 
     def _nodes_of(self, claim: ClaimRecord) -> set[str | None]:
-        pools = {(driver, pool) for driver, pool, _ in claim.devices}
-        return {record.node_name for record in self._slices.values() if (record.driver, record.pool) in pools}
+        return {name for device in claim.devices for name in self._nodes_of_pool.get(device[:2], ())}
 
-    def _recounted(self, names: set[str | None], *holders: PodRecord | ClaimRecord | None) -> bool:
+    def _recounted(self, names: set[str | None] | set[str], *holders: PodRecord | ClaimRecord | None) -> bool:
         changed = [self._recount(name) for name in names if name is not None]
         owned = any(holder is not None and holder.owner is not None for holder in holders)
         return self._changed() if any(changed) or owned else False
@@ -269,8 +272,9 @@ class ClusterState:
 
     def _holding(self, name: str) -> Holding:
         slices = tuple(sorted(self._slices_of_node.get(name, ()), key=attrgetter("name")))
-        pools = {(record.driver, record.pool) for record in slices}
-        taken = {key: number for key, number in self._taken.items() if key[:2] in pools} if pools else {}
+        taken: dict[DeviceKey, int] = {}
+        for pool in {(record.driver, record.pool) for record in slices}:
+            taken.update(self._taken.get(pool, {}))
         requests = self._requests.get(name, _NOTHING)
         return Holding(requests={key: number for key, number in requests.items() if number}, slices=slices, taken=taken)
 

@@ -206,24 +206,24 @@ EVENTS = st.lists(
 )
 
 
-def apply(state: ClusterState, event: tuple[Any, ...]) -> bool:
+def record_of(event: tuple[Any, ...]) -> Any:
     kind, name, *rest = event
     match kind:
         case "node":
-            return state.upsert_node(node(name, *rest))
+            return node(name, *rest)
         case "pod":
-            return state.upsert_pod(pod(name, *rest, owner="llama" if name == "p" else None))
+            return pod(name, *rest, owner="llama" if name == "p" else None)
         case "slice":
-            return state.upsert_slice(resource_slice(name, *rest))
-        case "claim":
-            return state.upsert_claim(claim(name, *rest, owner="llama" if name == "x" else None))
-        case "remove node":
-            return state.remove_node(name)
-        case "remove pod":
-            return state.remove_pod(name)
-        case "remove slice":
-            return state.remove_slice(name)
-    return state.remove_claim(name)
+            return resource_slice(name, *rest)
+    return claim(name, *rest, owner="llama" if name == "x" else None)
+
+
+def apply(state: ClusterState, event: tuple[Any, ...]) -> bool:
+    removes, _, kind = event[0].rpartition(" ")
+    method = getattr(state, f"{removes or 'upsert'}_{kind}")
+    changed = method(event[1] if removes else record_of(event))
+    assert isinstance(changed, bool)
+    return changed
 
 
 def content(inventory: Inventory) -> tuple[object, ...]:
@@ -231,15 +231,21 @@ def content(inventory: Inventory) -> tuple[object, ...]:
     return inventory.offers, inventory.nodes, inventory.holdings, inventory.warnings, credited.offers
 
 
-def rebuilt(events: list[tuple[Any, ...]], shuffle: random.Random) -> Inventory:
-    """What a fresh state says when it is told only what is left in the end, in another order."""
+def left_of(events: list[tuple[Any, ...]]) -> list[tuple[Any, ...]]:
+    """The events that are still true in the end."""
     left: dict[tuple[str, str], tuple[Any, ...]] = {}
-    for kind, name, *rest in events:
+    for event in events:
+        kind, name = event[:2]
         if kind.startswith("remove "):
             left.pop((kind.removeprefix("remove "), name), None)
         else:
-            left[kind, name] = (kind, name, *rest)
-    remaining = list(left.values())
+            left[kind, name] = event
+    return list(left.values())
+
+
+def rebuilt(events: list[tuple[Any, ...]], shuffle: random.Random) -> Inventory:
+    """What a fresh state says when it is told only what is left in the end, in another order."""
+    remaining = left_of(events)
     shuffle.shuffle(remaining)
     fresh = ClusterState()
     for event in remaining:
@@ -256,6 +262,23 @@ def test_the_order_of_events_does_not_matter(events: list[tuple[Any, ...]], shuf
         changed = apply(state, event)
         assert changed or content(state.snapshot()) == before
     assert content(rebuilt(events, shuffle)) == content(state.snapshot())
+
+
+@settings(max_examples=100, deadline=None)
+@given(EVENTS, EVENTS, st.randoms(use_true_random=False))
+def test_authoritative_lists_bring_any_state_to_what_they_say(
+    before: list[tuple[Any, ...]], listed: list[tuple[Any, ...]], shuffle: random.Random
+) -> None:
+    state = ClusterState()
+    for event in before:
+        apply(state, event)
+    for kind in shuffle.sample(["node", "pod", "slice", "claim"], 4):
+        records = [record_of(event) for event in left_of(listed) if event[0] == kind]
+        earlier = content(state.snapshot())
+        changed = getattr(state, f"replace_{kind}s")(records)
+        assert changed or content(state.snapshot()) == earlier
+        assert not getattr(state, f"replace_{kind}s")(records)
+    assert content(state.snapshot()) == content(rebuilt(listed, shuffle))
 
 
 @settings(max_examples=100, deadline=None)
