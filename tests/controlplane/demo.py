@@ -1,7 +1,7 @@
 """`make demo`: what a user would see, on a real control plane with fake GPU nodes; leaves nothing behind.
 
-The verdicts come at once and need no cluster. Then the control plane is built (once) or found, the operator runs on it as
-the chart's ServiceAccount, and the samples of `manifests/examples/` are applied with kubectl.
+The verdicts come at once and need no cluster. Then the control plane is built (once) or found, the operator runs on it
+as the chart's ServiceAccount, and the samples of `manifests/examples/` are applied with kubectl.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ import subprocess
 import sys
 import textwrap
 import time
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 from tests.controlplane import build
 from tests.controlplane.client import condition
 from tests.controlplane.plane import ControlPlane
 from tests.controlplane.scene import EXAMPLES, NODES, Scene
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SAMPLES = ("llama-8b", "llama-70b", "llama-405b", "qwen3-8b-tight")
 COMMAND = [sys.executable, "-m", "vllm_operator"]
@@ -77,9 +80,9 @@ def _set_up(scene: Scene) -> None:
     started = time.monotonic()
     scene.start_operator()
     scene.install_webhook()
-    print(
-        f"the operator runs as ServiceAccount vllm-operator/vllm-operator: ready after {time.monotonic() - started:.1f} s\n"
-    )
+    ready_seconds = time.monotonic() - started
+    print(f"the operator runs as ServiceAccount vllm-operator/vllm-operator: ready after {ready_seconds:.1f} s
+")
     # The samples name a hub token, as gated models need one; this one opens nothing.
     scene.kubectl("create", "secret", "generic", "hf", "--from-literal=token=none")
 
