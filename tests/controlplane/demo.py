@@ -81,8 +81,7 @@ def _set_up(scene: Scene) -> None:
     scene.start_operator()
     scene.install_webhook()
     ready_seconds = time.monotonic() - started
-    print(f"the operator runs as ServiceAccount vllm-operator/vllm-operator: ready after {ready_seconds:.1f} s
-")
+    print(f"the operator runs as ServiceAccount vllm-operator/vllm-operator: ready after {ready_seconds:.1f} s\n")
     # The samples name a hub token, as gated models need one; this one opens nothing.
     scene.kubectl("create", "secret", "generic", "hf", "--from-literal=token=none")
 
