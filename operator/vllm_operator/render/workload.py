@@ -10,7 +10,7 @@ from vllm_operator.planning.source import parse_address
 from vllm_operator.render import last_words, probes
 from vllm_operator.render.budgets import budgets
 from vllm_operator.render.environment import engine_environment
-from vllm_operator.render.labels import LOGGING_ANNOTATION, ROLLOUT_ANNOTATION
+from vllm_operator.render.labels import LOGGING_ANNOTATION, PLAN_HASH_ANNOTATION, ROLLOUT_ANNOTATION
 from vllm_operator.render.overlay import overlaid
 from vllm_operator.render.rollout import rollout_of
 from vllm_operator.render.templates import Manifest, render_template
@@ -57,6 +57,7 @@ def deployment_manifest(
             "annotations": {**common["annotations"], ROLLOUT_ANNOTATION: rollout.why},
             "pod_annotations": {
                 "kubectl.kubernetes.io/default-container": ENGINE_CONTAINER,
+                PLAN_HASH_ANNOTATION: plan.hash,
                 LOGGING_ANNOTATION: last_words.logging_config(last_words.wanted_level(spec.engine.env)),
             },
             "replicas": _replicas(spec),

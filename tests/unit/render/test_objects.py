@@ -215,10 +215,10 @@ def test_every_object_is_owned_by_the_deployment() -> None:
         assert owner["blockOwnerDeletion"] is True
 
 
-def test_every_object_carries_the_plans_hash_but_the_pods_do_not() -> None:
-    objects = _objects()
-    assert all("vllm-operator.io/plan-hash" in obj["metadata"]["annotations"] for obj in objects.values())
-    assert "vllm-operator.io/plan-hash" not in _pod()["metadata"]["annotations"]
+def test_every_object_and_the_pods_carry_the_plans_hash() -> None:
+    carriers = [*_objects().values(), _pod()]
+    hashes = {carrier["metadata"]["annotations"]["vllm-operator.io/plan-hash"] for carrier in carriers}
+    assert hashes == {"0123456789abcdef"}
 
 
 def test_the_service_finds_the_pods() -> None:
