@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _NATIVE_FP8: Final = frozenset({"fp8", "fp8_e4m3", "fp8_per_token_head"})
 _BLACKWELL_ONLY: Final = frozenset({"nvfp4", "nvfp4_4over6", "nvfp4_ds_mla"})
 _GROUPED: Final = frozenset({"awq", "awq_marlin", "gptq", "gptq_marlin"})
+_PADDED_TOWERS: Final = ("internvl", "interns1", "skywork", "nvlm", "h2ovl")
+"""Families whose tower takes heads that ranks do not divide (intern_vit.py adds dummy heads)."""
 _LEFT_FOR_PLUGINS: Final = frozenset({"bitsandbytes", "gguf"})
 _PLUGINS_SINCE: Final = (0, 33, 0)
 
@@ -34,6 +36,7 @@ def parallelism_problems(facts: ModelFacts, settings: EngineSettings | ResolvedS
     problems = [*_head_problems(facts, settings.tensor_parallel_size)]
     problems += _state_problems(facts, settings.tensor_parallel_size)
     problems += _quantized_group_problems(facts, settings.tensor_parallel_size)
+    problems += _tower_problems(facts, settings)
     stages, context = settings.pipeline_parallel_size, settings.decode_context_parallel_size
     if stages > facts.num_layers:
         problems.append(f"pipeline-parallel-size {stages} is greater than the model's {facts.num_layers} layers")
@@ -100,6 +103,19 @@ def _state_problems(facts: ModelFacts, size: int) -> Iterator[str]:
             yield f"tensor-parallel-size {size} does not divide the {cache.heads} heads of the model's state layers"
         elif cache.groups > 1 and cache.groups % size:
             yield f"tensor-parallel-size {size} does not divide the {cache.groups} groups of the model's state layers"
+
+
+def _tower_problems(facts: ModelFacts, settings: EngineSettings | ResolvedSettings) -> Iterator[str]:
+    """The vision tower is divided like the rest, unless it is left out or runs whole on each rank."""
+    flags, size = settings.flags, settings.tensor_parallel_size
+    tower = section(facts.config, "vision_config")
+    heads = integer(tower, "num_heads", "num_attention_heads")
+    whole = flags.get("language_model_only") is True or flags.get("mm_encoder_tp_mode") == "data"
+    if heads % size and not whole and not facts.model_type.startswith(_PADDED_TOWERS):
+        yield (
+            f"tensor-parallel-size {size} does not divide the {heads} heads of the vision tower; "
+            "--mm-encoder-tp-mode data keeps it whole"
+        )
 
 
 def _quantized_group_problems(facts: ModelFacts, size: int) -> Iterator[str]:
