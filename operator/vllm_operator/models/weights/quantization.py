@@ -15,6 +15,7 @@ from typing import Any
 
 from vllm_operator.models.weights.formats import PLAIN, Storage, WeightFormat
 
+_WILDCARD = re.compile(r"[*?\[]")
 _WRAPPERS = ("model", "language_model", "backbone", "transformer", "thinker", "llm", "text_model", "decoder")
 
 
@@ -41,10 +42,8 @@ class Pattern:
     def matches(self, name: str) -> bool:
         """Whether the layer of that canonical name is meant."""
         if self.text.startswith("re:"):
-            return (
-                _regex(self.text[3:]).match(name) is not None
-                or _regex(self.text[3:]).match("model." + name) is not None
-            )
+            expression = _expression(self.text[3:])
+            return expression.search(name) is not None or expression.search("model." + name) is not None
         if "*" in self.text:
             return fnmatchcase(name, self.text)
         if name == self.text:
@@ -54,12 +53,31 @@ class Pattern:
         return self.prefix and name.startswith(self.text + ".")
 
 
-@lru_cache(maxsize=512)
-def _regex(pattern: str) -> re.Pattern[str]:
+_LONGEST_EXPRESSION = 300
+_MOST_REPEATS = 3
+_REPEATED_GROUP = re.compile(r"\)[*+{]")
+_REPEAT = re.compile(r"(?<!\\)[*+{]")
+_NOTHING = re.compile(r"(?!)")
+
+
+@lru_cache(maxsize=1024)
+def _expression(pattern: str) -> re.Pattern[str]:
+    """A `re:` entry, compiled for `search`. One that could take long on a layer's name matches nothing.
+
+    Configs come from strangers: `(a+)+b` or a row of `.*` would stop the operator. What is at the ends costs nothing,
+    as `search` starts anywhere and need not reach the end.
+    """
+    body, anchored = pattern, True
+    while body.startswith(".*"):
+        body, anchored = body[2:], False
+    while body.endswith(".*") and not body.endswith("\\.*"):
+        body = body[:-2]
+    if len(body) > _LONGEST_EXPRESSION or _REPEATED_GROUP.search(body) or len(_REPEAT.findall(body)) > _MOST_REPEATS:
+        return _NOTHING
     try:
-        return re.compile(pattern)
-    except re.error:
-        return re.compile(r"(?!)")
+        return re.compile(f"^(?:{body})" if anchored else body)
+    except (re.error, OverflowError, RecursionError):
+        return _NOTHING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,6 +121,8 @@ class QuantizationRules:
     experts: WeightFormat = PLAIN
     head_quantized: bool = False
     exact_names: frozenset[str] = frozenset()
+    prefixes: tuple[str, ...] = ()
+    """Beginnings of the names that are left alone: most wildcards are of the form `layers.0.self_attn*`."""
     patterns: tuple[Pattern, ...] = ()
     rules: tuple[Rule, ...] = ()
     known: bool = True
@@ -111,7 +131,7 @@ class QuantizationRules:
     @property
     def by_name(self) -> bool:
         """Whether the answer depends on the layer's name at all."""
-        return bool(self.exact_names or self.patterns or self.rules)
+        return bool(self.exact_names or self.prefixes or self.patterns or self.rules)
 
     def for_linear(self, name: str, parts: tuple[str, ...] = ()) -> WeightFormat:
         """The format of a linear layer; a fused layer is left alone when its parts are."""
@@ -150,7 +170,9 @@ class QuantizationRules:
         return PLAIN if self.rules else default
 
     def _ignored(self, name: str) -> bool:
-        return name in self.exact_names or any(pattern.matches(name) for pattern in self.patterns)
+        if name in self.exact_names or name.startswith(self.prefixes):
+            return True
+        return any(pattern.matches(name) for pattern in self.patterns)
 
 
 UNQUANTIZED = QuantizationRules()
@@ -347,7 +369,8 @@ def _modelopt_mixed(config: Mapping[str, Any], skipped: Sequence[str]) -> Quanti
     by_format: dict[WeightFormat, list[str]] = {}
     if isinstance(layers, Mapping):
         for name, setting in layers.items():
-            if not isinstance(setting, Mapping):
+            # Every expert of a layer is stored alike: the first speaks for the thousands of others.
+            if not isinstance(setting, Mapping) or (".experts." in str(name) and ".experts.0." not in str(name)):
                 continue
             fmt = _modelopt_format(_text(setting.get("quant_algo")).upper(), setting)
             if fmt is not None:
@@ -416,11 +439,17 @@ def _compressed_format(group: Mapping[str, Any], form: str, *, modelopt: bool) -
 
 def _ignores(names: Sequence[str]) -> dict[str, Any]:
     """Plain names go to a set, the rest stay patterns: lists of a thousand names are common."""
-    exact = frozenset(canonical(name) for name in names if not name.startswith("re:") and "*" not in name)
-    patterns = tuple(
-        Pattern(_canonical_pattern(name)) for name in dict.fromkeys(names) if name.startswith("re:") or "*" in name
-    )
-    return {"exact_names": exact, "patterns": patterns}
+    exact, prefixes, patterns = set(), [], []
+    for name in dict.fromkeys(names):
+        if name.startswith("re:"):
+            patterns.append(Pattern(name))
+        elif not _WILDCARD.search(name):
+            exact.add(canonical(name))
+        elif name.endswith("*") and not _WILDCARD.search(name[:-1]):
+            prefixes.append(canonical(name[:-1]))
+        else:
+            patterns.append(Pattern(canonical(name)))
+    return {"exact_names": frozenset(exact), "prefixes": tuple(prefixes), "patterns": tuple(patterns)}
 
 
 def _canonical_pattern(text: str) -> str:
