@@ -247,28 +247,25 @@ class ClusterState:
         """
         node = self._nodes.get(name)
         holding = self._holding(name) if node is not None else EMPTY
-        offers = offers_of(node, holding) if node is not None else ()
+        if node is None or not (node.gpus or holding.slices or node.warnings):
+            return self._forget(name)
+        offers = offers_of(node, holding)
         known = self._relevant.get(name)
-        changed = (
-            offers != self._offers.get(name, ())
-            or (node.warnings if node else ()) != (known.warnings if known else ())
-            or (node is not None and holding != self._holdings.get(name, EMPTY) and self._matters(node, holding))
-        )
-        if node is not None and (self._matters(node, holding) or node.warnings):
-            if name not in self._relevant:
-                insort(self._order, name)
-            self._relevant[name] = node
-            self._offers[name] = offers
-            self._holdings[name] = holding
-        elif name in self._relevant:
-            del self._relevant[name], self._offers[name], self._holdings[name]
-            del self._order[bisect_left(self._order, name)]
+        if known is None:
+            insort(self._order, name)
+        changed = known != node or offers != self._offers[name] or holding != self._holdings[name]
+        self._relevant[name] = node
+        self._offers[name] = offers
+        self._holdings[name] = holding
         return changed
 
-    @staticmethod
-    def _matters(node: NodeRecord, holding: Holding) -> bool:
-        """Whether a plan could read what is held on a node: it has accelerators, or devices that are still coming."""
-        return bool(node.gpus or holding.slices)
+    def _forget(self, name: str) -> bool:
+        """Drop what is kept of a node that has nothing a plan could read (any more)."""
+        if name not in self._relevant:
+            return False
+        del self._relevant[name], self._offers[name], self._holdings[name]
+        del self._order[bisect_left(self._order, name)]
+        return True
 
     def _holding(self, name: str) -> Holding:
         slices = tuple(sorted(self._slices_of_node.get(name, ()), key=attrgetter("name")))
