@@ -13,8 +13,8 @@ MANAGED_BY_LABEL: Final = "app.kubernetes.io/managed-by"
 COMPONENT_LABEL: Final = "app.kubernetes.io/component"
 
 PLAN_HASH_ANNOTATION: Final = "vllm-operator.io/plan-hash"
-"""On every object and on the pods: which plan they were rendered from. The runtime keeps the pods of an unchanged spec as
-they are, whatever this says (runtime/pinning.py)."""
+"""On every object and on the pods: which plan they were rendered from. The runtime keeps the pods of an unchanged spec
+as they are, whatever this says (runtime/pinning.py)."""
 ROLLOUT_ANNOTATION: Final = "vllm-operator.io/rollout"
 """On the Deployment: why pods are replaced the way they are."""
 LOGGING_ANNOTATION: Final = "vllm-operator.io/logging-config"
