@@ -53,7 +53,8 @@ cluster-down: $(STAMP) ## stop it
 e2e-kind: $(STAMP) ## the plane tests on kind (needs Docker and kind)
 	@kind create cluster --name vllm-operator-test --wait 120s
 	@kind get kubeconfig --name vllm-operator-test > .kind.kubeconfig
-	@KUBECONFIG_TEST=$$PWD/.kind.kubeconfig $(MAKE) --no-print-directory plane-test; status=$$?; \
+	@export WEBHOOK_HOST=$$(docker network inspect kind -f '{{(index .IPAM.Config 0).Gateway}}'); \
+	KUBECONFIG_TEST=$$PWD/.kind.kubeconfig $(MAKE) --no-print-directory plane-test; status=$$?; \
 	kind delete cluster --name vllm-operator-test; rm -f .kind.kubeconfig; exit $$status
 
 image-test: $(STAMP) ## build the image with buildah and check it (needs buildah and mmdebstrap, as root)

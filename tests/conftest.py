@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.controlplane.client import Api
+    from tests.controlplane.given import GivenCluster
     from tests.controlplane.plane import ControlPlane
     from tests.controlplane.scene import Scene
     from tests.hub.server import HubServer
@@ -30,19 +31,22 @@ def update_golden(request: pytest.FixtureRequest) -> bool:
 def _built_or_skip() -> None:
     """In CI a missing control plane is a failure; elsewhere it is a skip that says what to do."""
     from tests.controlplane import build
+    from tests.controlplane.given import given_kubeconfig
 
-    if build.is_built() or os.environ.get("REQUIRE_CONTROL_PLANE"):
+    if given_kubeconfig() or build.is_built() or os.environ.get("REQUIRE_CONTROL_PLANE"):
         return
     pytest.skip("the control plane is not built: run `make cluster-up` once, or set REQUIRE_CONTROL_PLANE=1")
 
 
 @pytest.fixture(scope="session")
-def control_plane() -> Iterator[ControlPlane]:
-    """One real control plane for the whole run."""
+def control_plane() -> Iterator[ControlPlane | GivenCluster]:
+    """One real control plane for the whole run: our own, or the one that KUBECONFIG_TEST names."""
+    from tests.controlplane.given import GivenCluster, given_kubeconfig
     from tests.controlplane.plane import ControlPlane
 
     _built_or_skip()
-    with ControlPlane(audit=True) as plane:
+    kubeconfig = given_kubeconfig()
+    with GivenCluster(kubeconfig) if kubeconfig else ControlPlane(audit=True) as plane:
         yield plane
 
 
@@ -60,7 +64,7 @@ def hub() -> Iterator[HubServer]:
 
 
 @pytest.fixture(scope="session")
-def scene(control_plane: ControlPlane, hub: HubServer) -> Iterator[Scene]:
+def scene(control_plane: ControlPlane | GivenCluster, hub: HubServer) -> Iterator[Scene]:
     """The plane with GPU nodes, the chart's objects, the webhook and a running operator."""
     from tests.controlplane.scene import Scene
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import ssl
 import time
 import urllib.error
 import urllib.request
@@ -13,6 +12,7 @@ from urllib.parse import urlencode
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from tests.controlplane.given import GivenCluster
     from tests.controlplane.plane import ControlPlane
 
 Object = dict[str, Any]
@@ -51,10 +51,9 @@ class TimedOut(AssertionError):
 class Api:
     """The API server as the administrator sees it. `warnings` holds those of the last request."""
 
-    def __init__(self, plane: ControlPlane) -> None:
+    def __init__(self, plane: ControlPlane | GivenCluster) -> None:
         self._server = plane.server
-        self._context = ssl.create_default_context(cafile=str(plane.authority.certificate))
-        self._context.load_cert_chain(plane.admin.certificate, plane.admin.key)
+        self._context = plane.client_context()
         self.warnings: list[str] = []
 
     def get(self, kind: str, name: str, namespace: str = "default") -> Object:

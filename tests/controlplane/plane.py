@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from types import TracebackType
 
+    from tests.controlplane.given import GivenCluster
+
 HERE = Path(__file__).resolve().parent
 READY_WITHIN_SECONDS = 60
 KWOK_STAGES = (
@@ -55,6 +57,8 @@ class ControlPlane:
     audit: bool = False
     directory: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="vllm-operator-plane-")))
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, repr=False)
+    webhook_host: str = "127.0.0.1"
+    """This machine's address as the API server sees it."""
 
     def __enter__(self) -> ControlPlane:
         try:
@@ -99,7 +103,8 @@ class ControlPlane:
             return
         self._spawn("kube-controller-manager", binaries, self._controller_manager_arguments())
         self._spawn("kube-scheduler", binaries, self._scheduler_arguments())
-        self._spawn("kwok", binaries, self._kwok_arguments())
+        kwok = [*kwok_arguments(self.kubeconfig), "--manage-all-nodes=true"]
+        self._spawn("kwok", binaries, [*kwok, f"--server-address=127.0.0.1:{self.ports['kwok']}"])
         self._wait("kube-controller-manager", self.server + "/api/v1/namespaces/default/serviceaccounts/default")
         self._wait("kube-scheduler", f"https://127.0.0.1:{self.ports['scheduler']}/healthz", verify=False)
 
@@ -114,7 +119,13 @@ class ControlPlane:
 
     def kubeconfig_for(self, name: str, *, token: str) -> Path:
         """Write a kubeconfig that authenticates with a bearer token, such as a ServiceAccount's."""
-        return self._write_kubeconfig(name, {"token": token})
+        return self._kubeconfig(name, {"token": token})
+
+    def client_context(self) -> ssl.SSLContext:
+        """Return how the administrator's requests are secured."""
+        context = ssl.create_default_context(cafile=str(self.authority.certificate))
+        context.load_cert_chain(self.admin.certificate, self.admin.key)
+        return context
 
     def issue(self, name: str, *, hosts: Sequence[str]) -> KeyPair:
         """Sign a serving certificate with the plane's own authority."""
@@ -130,24 +141,12 @@ class ControlPlane:
         self.serving = self.authority.issue("apiserver", common_name="kube-apiserver", hosts=hosts)
         self.admin = self.authority.issue("admin", common_name="kubernetes-admin", groups=["system:masters"])
         self.service_account = service_account_keys(self.directory / "pki")
-        self._write_kubeconfig(
+        self._kubeconfig(
             "admin", {"client-certificate": str(self.admin.certificate), "client-key": str(self.admin.key)}
         )
 
-    def _write_kubeconfig(self, name: str, user: Mapping[str, str]) -> Path:
-        cluster = {"server": self.server, "certificate-authority": str(self.authority.certificate)}
-        document = {
-            "apiVersion": "v1",
-            "kind": "Config",
-            "current-context": name,
-            "clusters": [{"name": "plane", "cluster": cluster}],
-            "users": [{"name": name, "user": dict(user)}],
-            "contexts": [{"name": name, "context": {"cluster": "plane", "user": name}}],
-        }
-        path = self.directory / f"{name}.kubeconfig"
-        path.touch(mode=0o600)
-        path.write_text(yaml.safe_dump(document))
-        return path
+    def _kubeconfig(self, name: str, user: Mapping[str, str]) -> Path:
+        return write_kubeconfig(self.directory, name, server=self.server, ca=self.authority.certificate, user=user)
 
     def _etcd_arguments(self) -> list[str]:
         client, peer = (f"http://127.0.0.1:{self.ports[name]}" for name in ("etcd", "etcd-peer"))
@@ -224,19 +223,6 @@ class ControlPlane:
         flags = ("kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig")
         return [f"--{flag}={self.kubeconfig}" for flag in flags]
 
-    def _kwok_arguments(self) -> list[str]:
-        folder = build.stage_directory()
-        stages = [*(folder / name for name in KWOK_STAGES), *sorted((HERE / "stages").glob("*.yaml"))]
-        return [
-            f"--kubeconfig={self.kubeconfig}",
-            "--manage-all-nodes=true",
-            "--node-ip=127.0.0.1",
-            "--cidr=10.128.0.0/14",
-            "--node-lease-duration-seconds=40",
-            f"--server-address=127.0.0.1:{self.ports['kwok']}",
-            *(f"--config={stage}" for stage in stages),
-        ]
-
     def _spawn(self, name: str, binaries: Path, arguments: Sequence[str]) -> None:
         with self._log(name).open("wb") as log:
             self.processes[name] = subprocess.Popen(
@@ -254,8 +240,7 @@ class ControlPlane:
         return self.directory / f"{name}.log"
 
     def _wait(self, name: str, url: str, *, verify: bool = True) -> None:
-        context = ssl.create_default_context(cafile=str(self.authority.certificate))
-        context.load_cert_chain(self.admin.certificate, self.admin.key)
+        context = self.client_context()
         if not verify:
             # The scheduler serves a certificate that it made itself.
             context.check_hostname = False
@@ -278,6 +263,35 @@ class ControlPlane:
                 raise PlaneError(f"{name} ended with {process.returncode}:\n{tail}")
 
 
+def kwok_arguments(kubeconfig: Path) -> list[str]:
+    """Return KWOK's arguments for a cluster; which nodes it keeps is the caller's to add."""
+    folder = build.stage_directory()
+    stages = [*(folder / name for name in KWOK_STAGES), *sorted((HERE / "stages").glob("*.yaml"))]
+    return [
+        f"--kubeconfig={kubeconfig}",
+        "--node-ip=127.0.0.1",
+        "--cidr=10.128.0.0/14",
+        "--node-lease-duration-seconds=40",
+        *(f"--config={stage}" for stage in stages),
+    ]
+
+
+def write_kubeconfig(directory: Path, name: str, *, server: str, ca: Path, user: Mapping[str, str]) -> Path:
+    """Write a kubeconfig for one user and return its path."""
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": name,
+        "clusters": [{"name": "plane", "cluster": {"server": server, "certificate-authority": str(ca)}}],
+        "users": [{"name": name, "user": dict(user)}],
+        "contexts": [{"name": name, "context": {"cluster": "plane", "user": name}}],
+    }
+    path = directory / f"{name}.kubeconfig"
+    path.touch(mode=0o600)
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
 def die_with_parent() -> None:
     """Ask the kernel to end this process when its parent dies, so that a kill -9 leaves nothing behind."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -295,7 +309,7 @@ def free_ports(count: int) -> list[int]:
             held.close()
 
 
-def service_account_token(plane: ControlPlane, namespace: str, name: str) -> str:
+def service_account_token(plane: ControlPlane | GivenCluster, namespace: str, name: str) -> str:
     """Return a token of a ServiceAccount, as the kubelet would project it."""
     command = [str(plane.kubectl), f"--kubeconfig={plane.kubeconfig}", "create", "token", name]
     done = subprocess.run(

@@ -16,11 +16,14 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from tests.controlplane.build import ROOT
 from tests.controlplane.client import Api
-from tests.controlplane.plane import ControlPlane, die_with_parent, free_ports, service_account_token
+from tests.controlplane.plane import die_with_parent, free_ports, service_account_token
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
+
+    from tests.controlplane.given import GivenCluster
+    from tests.controlplane.plane import ControlPlane
 
 EXAMPLES = ROOT / "manifests" / "examples"
 NODES = EXAMPLES / "nodes.yaml"
@@ -50,7 +53,7 @@ class SceneError(Exception):
 class Scene:
     """One plane, the chart's objects, and at most one operator process."""
 
-    plane: ControlPlane
+    plane: ControlPlane | GivenCluster
     environment: Mapping[str, str] = field(default_factory=dict)
     """Further environment of the operator."""
     process: subprocess.Popen[bytes] | None = None
@@ -66,7 +69,7 @@ class Scene:
         chosen = [document for document in documents if document["kind"] in APPLIED_KINDS]
         self.kubectl("apply", "--server-side", "-f", "-", text=yaml.safe_dump_all(chosen))
         self.kubectl("wait", "--for=condition=Established", "crd/vllmdeployments.vllm-operator.io", "--timeout=30s")
-        certificate = self.plane.issue("webhook", hosts=["127.0.0.1"])
+        certificate = self.plane.issue("webhook", hosts=[self.plane.webhook_host])
         self.certificates = self.plane.directory / "webhook-tls"
         self.certificates.mkdir(exist_ok=True)
         (self.certificates / "tls.crt").write_bytes(certificate.certificate.read_bytes())
@@ -163,7 +166,7 @@ class Scene:
             "PYTHONPATH": str(ROOT / "operator"),
             "VLLM_OPERATOR_HTTP_HOST": "127.0.0.1",
             "VLLM_OPERATOR_HTTP_PORT": str(self.http_port),
-            "VLLM_OPERATOR_WEBHOOK_HOST": "127.0.0.1",
+            "VLLM_OPERATOR_WEBHOOK_HOST": self.plane.webhook_host,
             "VLLM_OPERATOR_WEBHOOK_PORT": str(self.webhook_port),
             "VLLM_OPERATOR_WEBHOOK_CERT_DIR": str(self.certificates),
             "VLLM_OPERATOR_NAMESPACE": NAMESPACE,
@@ -186,7 +189,7 @@ class Scene:
         for entry in webhook["webhooks"]:
             path = entry["clientConfig"]["service"]["path"]
             entry["clientConfig"] = {
-                "url": f"https://127.0.0.1:{self.webhook_port}{path}",
+                "url": f"https://{self.plane.webhook_host}:{self.webhook_port}{path}",
                 "caBundle": _base64(self.plane.authority.certificate),
             }
         return webhook

@@ -25,6 +25,8 @@ REJUDGED_WITHIN_SECONDS = 2.0
 
 def operator_writes(scene: Scene, namespace: str) -> list[str]:
     """Return the operator's writes in a namespace, from the API server's audit log."""
+    if scene.plane.audit_log is None:
+        pytest.skip("a given cluster's audit log cannot be read; our own control plane has one")
     found = []
     for line in scene.plane.audit_log.read_text().splitlines():
         event = json.loads(line)
