@@ -142,6 +142,11 @@ class ClassCapacity:
         """The largest number of this class that one node has, whoever uses them now."""
         return max((allocatable for _, _, allocatable, _ in self.slots), default=0)
 
+    @property
+    def nodes_out_of_service(self) -> int:
+        """Nodes that are cordoned, not ready or unhealthy: they may come back."""
+        return sum(nodes for (usable, declared, _, _), nodes in self.slots.items() if not usable and not declared)
+
     def room(self, gpus_per_replica: int) -> Room:
         """How many replicas of that many GPUs the nodes hold, each within one node."""
         free = allocatable = declared = 0

@@ -16,6 +16,7 @@ from vllm_operator.planning.search import Candidate, search
 from vllm_operator.planning.sizing import question_of
 from vllm_operator.planning.source import parse_address
 from vllm_operator.planning.tuning import Parallelism
+from vllm_operator.planning.wording import plural
 
 if TYPE_CHECKING:
     from vllm_operator.cluster.inventory import Inventory
@@ -179,5 +180,5 @@ def _why_no_class(request: Request, capacity: Capacity) -> str:
     counts = {
         exclusion: len({offer.node.name for offer in offers}) for exclusion, offers in sorted(capacity.excluded.items())
     }
-    parts = ", ".join(f"{exclusion.field} excludes {number} node(s)" for exclusion, number in counts.items())
+    parts = ", ".join(f"{exclusion.field} excludes {plural(number, 'node')}" for exclusion, number in counts.items())
     return f"no node is left to choose from: {parts}"

@@ -183,10 +183,10 @@ _ROWS = (
          chat_template="tool_chat_template_deepseekv3.jinja"),
     _row("qwen2 llama", "DeepSeek-R1 distillate", None, "deepseek_r1", names="*deepseek-r1-distill*"),
     # Kimi: K2 has DeepSeek-V3's model_type.
+    _row("kimi_k2[0-9]*", "Kimi K2.5", "kimi_k2", "kimi_k2"),
     _row("kimi_k3*", "Kimi K3", "kimi_k3", "kimi_k3"),
     _row("kimi_k2 deepseek_v3", "Kimi K2", "kimi_k2", names="*kimi-k2*", not_names="*thinking* *k2.[5-9]*"),
     _row("kimi_k2* deepseek_v3", "Kimi K2 Thinking", "kimi_k2", "kimi_k2", names="*kimi-k2* *kimi_k2*"),
-    _row("kimi_k2[0-9]*", "Kimi K2.5", "kimi_k2", "kimi_k2"),
     # GLM: 4.7 and 5 write tool calls differently from 4.5 and 4.6.
     _row("glm4_moe* glm4v_moe*", "GLM-4.7", "glm47", "glm45", names="*glm-4.7*"),
     _row("glm4v_moe*", "GLM-4.5V", "glm45", "glm45", expert_parallel=True,

@@ -31,11 +31,20 @@ class FlagTable:
 
     def has(self, flag: str) -> bool:
         """Whether this release has the flag: a long name without dashes, or `flag.field` of one that takes JSON."""
-        return canonical(flag) in self.flags
+        return self._entry(flag) is not None
+
+    def _entry(self, flag: str) -> Mapping[str, Any] | None:
+        """What the parser knows of a flag; every switch has a `no-` form, whether or not the help lists it."""
+        name = canonical(flag)
+        if name in self.flags:
+            return self.flags[name]
+        positive = self.flags.get(name.removeprefix("no-")) if name.startswith("no-") else None
+        return positive if positive is not None and positive["values"] == "0" else None
 
     def takes_value(self, flag: str) -> bool:
         """Whether the flag must be followed by a value."""
-        return self.flags[canonical(flag)]["values"] in ("1", "+")
+        entry = self._entry(flag)
+        return entry is not None and entry["values"] in ("1", "+")
 
     def problems(self, arguments: Sequence[str]) -> tuple[str, ...]:
         """Why vLLM's parser would refuse these tokens (the model first, then flags); empty when it would not."""
@@ -48,15 +57,15 @@ class FlagTable:
                 problems.append(f"{token!r} is neither a flag nor the value of one")
                 continue
             name, inline, inline_value = token[2:].partition("=")
-            entry = self.flags.get(canonical(name))
-            if entry is None:
-                problems.append(f"vLLM {self.version} has no flag --{name}")
-                continue
+            entry = self._entry(name)
             values = [inline_value] if inline else []
             while not inline and position < len(arguments) and not arguments[position].startswith("--"):
                 values.append(arguments[position])
                 position += 1
-            problems.extend(_value_problems(name, entry, values))
+            if entry is None:
+                problems.append(f"vLLM {self.version} has no flag --{name}")
+            else:
+                problems.extend(_value_problems(name, entry, values))
         return tuple(problems)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from vllm_operator.cluster.records import Sharing
 from vllm_operator.planning.flags import flags_of
 from vllm_operator.planning.forecast import forecast
+from vllm_operator.planning.hardware import smallest_node_that_fits
 from vllm_operator.planning.plan import OomRisk, Verdict
 from vllm_operator.planning.wording import class_name, gpus, have_gib, plural, the_offer, the_sum
 
@@ -22,7 +23,7 @@ def message_of(decision: Decision, suggestions: tuple[Suggestion, ...]) -> str:
     """One sentence with the numbers, and the verified ways out."""
     text = _statement(decision)
     if not suggestions:
-        return text
+        return f"{text} {_what_would_hold_it(decision)}".rstrip()
     fixes = "; ".join(f"({number}) {suggestion.summary}" for number, suggestion in enumerate(suggestions, 1))
     head = "To make it fit" if decision.verdict is Verdict.DOES_NOT_FIT else "To start now"
     return f"{text} {head}: {fixes}."
@@ -41,7 +42,8 @@ def _statement(decision: Decision) -> str:
         case Verdict.FITS_IF_FREED:
             return (
                 f"Fits on {_where(best)} once GPUs are free: there is room for {best.room.free} of "
-                f"{plural(decision.request.replicas, 'replica')} now; needs {_sum_and_offer(decision, best)}."
+                f"{plural(decision.request.replicas, 'replica')} now{_out_of_service(best)}; "
+                f"needs {_sum_and_offer(decision, best)}."
             )
         case Verdict.FITS_WHEN_SCALED:
             return f"Fits on {_where(best)} once such a node is added: needs {_sum_and_offer(decision, best)}."
@@ -49,6 +51,22 @@ def _statement(decision: Decision) -> str:
             return _refusal(decision, best)
         case Verdict.UNKNOWN:
             return _unknown(decision)
+
+
+def _what_would_hold_it(decision: Decision) -> str:
+    """The next step where no change of the spec helps: hardware on which the same search says `Fits`."""
+    if decision.verdict is not Verdict.DOES_NOT_FIT:
+        return ""
+    hardware = smallest_node_that_fits(decision)
+    if hardware is None:
+        return "No change of the spec and no single node of common GPUs would make it fit."
+    number, product = hardware
+    return f"No change of the spec makes it fit on these nodes; a node with {number} × {product} would hold it."
+
+
+def _out_of_service(best: Candidate) -> str:
+    number = best.capacity.nodes_out_of_service
+    return f" ({plural(number, 'node')} cordoned or not ready)" if number else ""
 
 
 def _where(best: Candidate) -> str:

@@ -9,7 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from vllm_operator.cluster.devices import DEVICES
 from vllm_operator.cluster.records import Sharing
+from vllm_operator.models.facts import Device
 from vllm_operator.planning.capacity import class_order
 from vllm_operator.planning.devices import device_for
 from vllm_operator.planning.plan import OomRisk, Verdict
@@ -19,7 +21,6 @@ from vllm_operator.planning.tuning import Parallelism
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from vllm_operator.models.facts import Device
     from vllm_operator.planning.capacity import ClassCapacity, Room
     from vllm_operator.planning.need import MemoryRoom, Need
     from vllm_operator.planning.request import Request
@@ -32,10 +33,12 @@ CONTEXT_STEP = 256
 SMALLEST_CONTEXT = 2048
 """The planner never chooses less than it (or than the model's own limit): prompts with their answers would be cut."""
 
+LARGEST_KNOWN_MEMORY_BYTES = max(facts.memory_bytes for facts in DEVICES)
+"""Where a GPU's memory is unknown, what does not fit this does not fit it either."""
 ASSUMED_CLIENTS = 2
 """Pods on a time-sliced GPU where nothing says how many: at least one more than ours."""
 
-_TENSOR_SIZES = (1, 2, 4, 8, 16, 32, 64)
+TENSOR_SIZES = (1, 2, 4, 8, 16, 32, 64)
 _PIPELINE_SIZES = (2, 3, 4, 6, 8)
 
 _VERDICT_ORDER = {
@@ -45,6 +48,7 @@ _VERDICT_ORDER = {
     Verdict.UNKNOWN: 3,
     Verdict.DOES_NOT_FIT: 4,
 }
+_UNKNOWN_SHORTAGE = float("inf")
 _RISK_ORDER = {OomRisk.LOW: 0, OomRisk.MEDIUM: 1, OomRisk.HIGH: 2, None: 3}
 
 
@@ -115,7 +119,8 @@ def _preference(question: Question, candidate: Candidate) -> tuple[object, ...]:
         _VERDICT_ORDER[candidate.verdict],
         _holds(candidate) and candidate.context_length < _useful_context(question),
         bool(candidate.problems),
-        shortage if shortage is not None else 0,
+        not _holds(candidate) and candidate.parallelism.pipeline > 1,
+        shortage if shortage is not None else _UNKNOWN_SHORTAGE,
         candidate.parallelism.gpus,
         _RISK_ORDER[candidate.risk] if _holds(candidate) else 0,
         vram_bytes,
@@ -139,7 +144,7 @@ def _parallelisms(question: Question, capacity: ClassCapacity) -> Iterator[Paral
     """Yield the ways to spread a replica over this class: what the user fixed, else every size that a node has."""
     request = question.request
     data, pipeline = request.data_parallel_size or 1, request.pipeline_parallel_size or 1
-    tensors = _TENSOR_SIZES if request.tensor_parallel_size is None else (request.tensor_parallel_size,)
+    tensors = TENSOR_SIZES if request.tensor_parallel_size is None else (request.tensor_parallel_size,)
     largest = capacity.most_gpus_on_a_node if capacity.gpu_class.joins_devices else 1
     for tensor in tensors:
         parallelism = _spread(question, tensor=tensor, pipeline=pipeline, data=data)
@@ -160,7 +165,7 @@ def _with_pipelines(question: Question, classes: tuple[ClassCapacity, ...]) -> I
     request = question.request
     if request.pipeline_parallel_size is not None or request.data_parallel_size is not None:
         return
-    tensors = _TENSOR_SIZES if request.tensor_parallel_size is None else (request.tensor_parallel_size,)
+    tensors = TENSOR_SIZES if request.tensor_parallel_size is None else (request.tensor_parallel_size,)
     for capacity in classes:
         if not capacity.gpu_class.joins_devices:
             continue
@@ -174,8 +179,7 @@ def _judge(question: Question, capacity: ClassCapacity, parallelism: Parallelism
     room = capacity.room(parallelism.gpus)
     device = device_for(capacity.gpu_class)
     if device is None:
-        exists = room.free or room.allocatable or room.declared
-        return _unsized(question, capacity, parallelism, room, Verdict.UNKNOWN if exists else Verdict.DOES_NOT_FIT)
+        return _unsized(question, capacity, parallelism, room, _verdict_without_memory(question, room, parallelism))
     sizes = sizes_for(question, parallelism, device, clients=_clients(capacity))
     if sizes.problems:
         verdict = Verdict.DOES_NOT_FIT if sizes.refused else Verdict.UNKNOWN
@@ -185,22 +189,46 @@ def _judge(question: Question, capacity: ClassCapacity, parallelism: Parallelism
     for size in sizes.attempts():
         context, concurrency = _workload(question, size.memory_room)
         need = size.memory_room.need(context, concurrency)
-        if need.fits or best is None or best.need is None or need.headroom_bytes > best.need.headroom_bytes:
-            best = Candidate(
-                capacity=capacity,
-                parallelism=parallelism,
-                room=room,
-                verdict=_verdict(question.request, room) if need.fits else Verdict.DOES_NOT_FIT,
-                device=device,
-                size=size,
-                need=need,
-                context_length=context,
-                concurrency=concurrency,
-            )
-        if need.fits:
+        attempt = Candidate(
+            capacity=capacity,
+            parallelism=parallelism,
+            room=room,
+            verdict=_verdict(question.request, room) if need.fits else Verdict.DOES_NOT_FIT,
+            device=device,
+            size=size,
+            need=need,
+            context_length=context,
+            concurrency=concurrency,
+        )
+        if best is None or _is_better(attempt, best):
+            best = attempt
+        if need.fits and context >= _useful_context(question):
             break
     assert best is not None
     return best
+
+
+def _is_better(attempt: Candidate, best: Candidate) -> bool:
+    """Whether a smaller batch is worth it: it makes the workload fit, or an open context longer."""
+    assert attempt.need is not None
+    assert best.need is not None
+    if attempt.need.fits and best.need.fits:
+        return attempt.context_length > best.context_length
+    return attempt.need.headroom_bytes > best.need.headroom_bytes
+
+
+def _verdict_without_memory(question: Question, room: Room, parallelism: Parallelism) -> Verdict:
+    """Unknown, unless even the largest GPU that anybody makes would be too small."""
+    if not (room.free or room.allocatable or room.declared):
+        return Verdict.DOES_NOT_FIT
+    largest = Device(product=None, memory_bytes=LARGEST_KNOWN_MEMORY_BYTES)
+    sizes = sizes_for(question, parallelism, largest, clients=1)
+    if sizes.refused:
+        return Verdict.DOES_NOT_FIT
+    if sizes.problems:
+        return Verdict.UNKNOWN
+    needs = (size.memory_room.need(*_workload(question, size.memory_room)) for size in sizes.attempts())
+    return Verdict.UNKNOWN if any(need.fits for need in needs) else Verdict.DOES_NOT_FIT
 
 
 def _clients(capacity: ClassCapacity) -> int:

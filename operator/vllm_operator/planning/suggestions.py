@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from vllm_operator.planning.capacity import Exclusion, Toleration
 from vllm_operator.planning.decision import decide
 from vllm_operator.planning.plan import Suggestion, Verdict
-from vllm_operator.planning.search import CONTEXT_STEP, SMALLEST_CONTEXT
+from vllm_operator.planning.search import CONTEXT_STEP, SMALLEST_CONTEXT, TENSOR_SIZES
 from vllm_operator.planning.tuning import compute_capability
-from vllm_operator.planning.wording import gpus, have_gib, need_gib, plural
+from vllm_operator.planning.wording import gpus, plural, share_gib
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -27,14 +27,18 @@ if TYPE_CHECKING:
     from vllm_operator.planning.search import Candidate
 
 MAX_SUGGESTIONS = 5
+TENSOR_SIZE = "tensorParallelSize"
 HIGHEST_UTILIZATION = 0.95
 """Above it the CUDA context and the NCCL buffers, which live outside the budget, no longer fit on common GPUs."""
 FIRST_CAPABILITY_WITH_FP8 = (8, 9)
 READABLE_CONTEXT = 4096
+WORTH_A_SECOND_CHANGE = 1.5
+"""A pair is worth its second change when it leaves this many times the work that one change leaves."""
 
 _WIDER_GPUS = 1.0
 _FEWER_REPLICAS = 1.5
 _MORE_GPUS = 2.0
+_FURTHER_SIZE = 0.01
 _HIGHER_UTILIZATION = 2.2
 _LESS_HEADROOM = 2.6
 _LESS_WORK = 3.0
@@ -52,8 +56,10 @@ class Change:
     apply: Callable[[Request], Request]
     cost: float
     lowers_quality: bool = False
-    adapts: bool = False
-    """Whether the change is sized to the figures at hand, and must be sized anew after another change."""
+    one_of: str | None = None
+    """Of the changes with the same name here only the first that suffices is shown."""
+    amount: int | None = None
+    """For a change that is sized to the figures at hand: how much of the asked work is left."""
 
 
 def suggest(decision: Decision, inventory: Inventory) -> tuple[Suggestion, ...]:
@@ -63,24 +69,41 @@ def suggest(decision: Decision, inventory: Inventory) -> tuple[Suggestion, ...]:
     singles = sorted(_changes(decision), key=lambda change: change.cost)
     kept: list[Suggestion] = []
     sufficient: list[Change] = []
+    settled: set[str] = set()
     for change in singles:
+        if change.one_of in settled:
+            continue
         answer = decide(change.apply(decision.request), decision.facts, inventory)
-        if answer.verdict is Verdict.FITS:
+        if answer.verdict is Verdict.FITS and _keeps_its_word(change, answer):
             kept.append(_suggestion([change], answer))
             sufficient.append(change)
+            settled |= {change.one_of} if change.one_of else set()
     if len(kept) < MAX_SUGGESTIONS:
-        kept += _pairs(decision, inventory, [change for change in singles if change not in sufficient])
+        kept += _pairs(
+            decision, inventory, [c for c in singles if c not in sufficient and c.one_of not in settled], sufficient
+        )
     return tuple(kept[:MAX_SUGGESTIONS])
 
 
-def _pairs(decision: Decision, inventory: Inventory, insufficient: list[Change]) -> Iterator[Suggestion]:
-    """Yield pairs of changes that suffice only together; the second is sized to what the first left."""
+def _keeps_its_word(change: Change, answer: Decision) -> bool:
+    """Whether the answer has no more stages than a tensor-parallel size alone would take."""
+    return change.one_of != TENSOR_SIZE or (answer.best is not None and answer.best.parallelism.pipeline == 1)
+
+
+def _pairs(
+    decision: Decision, inventory: Inventory, insufficient: list[Change], sufficient: list[Change]
+) -> Iterator[Suggestion]:
+    """Yield pairs of changes that suffice only together, or that leave clearly more of the work than one alone."""
     assert decision.facts is not None
-    fixed = [change for change in insufficient if not change.adapts]
+    left_by_one = {_field(change): change.amount for change in sufficient if change.amount is not None}
+    fixed = [change for change in insufficient if change.amount is None]
     tried: list[tuple[float, list[Change], Decision]] = []
     for change in fixed:
         after = decide(change.apply(decision.request), decision.facts, inventory)
         for second in _less_work(after):
+            alone = left_by_one.get(_field(second))
+            if alone is not None and (second.amount or 0) < alone * WORTH_A_SECOND_CHANGE:
+                continue
             answer = decide(second.apply(after.request), decision.facts, inventory)
             if answer.verdict is Verdict.FITS:
                 tried.append((change.cost + second.cost, [change, second], answer))
@@ -88,8 +111,27 @@ def _pairs(decision: Decision, inventory: Inventory, insufficient: list[Change])
         answer = decide(second.apply(first.apply(decision.request)), decision.facts, inventory)
         if answer.verdict is Verdict.FITS:
             tried.append((first.cost + second.cost, [first, second], answer))
+    if not tried and not sufficient:
+        tried += _both_kinds_of_work(decision, inventory)
     for _, changes, answer in sorted(tried, key=lambda entry: entry[0]):
         yield _suggestion(changes, answer)
+
+
+def _both_kinds_of_work(decision: Decision, inventory: Inventory) -> Iterator[tuple[float, list[Change], Decision]]:
+    """Yield one sequence at a time with the context that is left for it: the last resort of a small cluster."""
+    assert decision.facts is not None
+    for first in _concurrency_change(1, decision.request):
+        after = decide(first.apply(decision.request), decision.facts, inventory)
+        for second in _less_work(after):
+            answer = decide(second.apply(after.request), decision.facts, inventory)
+            if answer.verdict is Verdict.FITS:
+                yield first.cost + second.cost, [first, second], answer
+
+
+def _field(change: Change) -> str:
+    """The field of the workload that a change lowers."""
+    workload = change.patch.get("workload")
+    return next(iter(workload)) if isinstance(workload, dict) else ""
 
 
 def _suggestion(changes: list[Change], answer: Decision) -> Suggestion:
@@ -113,11 +155,9 @@ def _effect(changes: list[Change], answer: Decision) -> str:
     best = answer.best
     assert best is not None
     assert best.need is not None
-    need = best.need
     text = (
-        f"fits on {gpus(best.parallelism.gpus, best.capacity.gpu_class)}: needs {need_gib(need.required_bytes)} of "
-        f"{have_gib(need.budget_bytes)} GiB per GPU; holds {plural(best.concurrency, 'sequence')} of "
-        f"{plural(best.context_length, 'token')}"
+        f"fits on {gpus(best.parallelism.gpus, best.capacity.gpu_class)}: needs {share_gib(best.need)} per GPU; holds "
+        f"{plural(best.concurrency, 'sequence')} of {plural(best.context_length, 'token')}"
     )
     return f"{text}; lowers quality slightly" if any(change.lowers_quality for change in changes) else text
 
@@ -193,20 +233,8 @@ def _other_parallelism(decision: Decision) -> Iterator[Change]:
                 apply=lambda request: replace(request, replicas=most),
                 cost=_FEWER_REPLICAS,
             )
-    fixed = {
-        "tensorParallelSize": request.tensor_parallel_size,
-        "pipelineParallelSize": request.pipeline_parallel_size,
-        "dataParallelSize": request.data_parallel_size,
-    }
-    if any(size is not None for size in fixed.values()):
-        yield Change(
-            summary="let the planner choose how many GPUs a replica takes",
-            patch={"engine": {name: None for name, size in fixed.items() if size is not None}},
-            apply=lambda request: replace(
-                request, tensor_parallel_size=None, pipeline_parallel_size=None, data_parallel_size=None
-            ),
-            cost=_MORE_GPUS,
-        )
+    if request.tensor_parallel_size is not None or request.pipeline_parallel_size is not None:
+        yield from _other_group_sizes(decision)
     if request.max_num_seqs is not None or request.max_num_batched_tokens is not None:
         yield Change(
             summary="let the planner choose the batch size",
@@ -214,6 +242,32 @@ def _other_parallelism(decision: Decision) -> Iterator[Change]:
             apply=lambda request: replace(request, max_num_seqs=None, max_num_batched_tokens=None),
             cost=_MORE_GPUS,
         )
+
+
+def _other_group_sizes(decision: Decision) -> Iterator[Change]:
+    """Offer other tensor-parallel sizes in place of what was fixed: more GPUs first, the nearest first."""
+    request = decision.request
+    fixed = (request.tensor_parallel_size or 1) * (request.pipeline_parallel_size or 1)
+    most = max((capacity.most_gpus_on_a_node for capacity in decision.capacity.classes), default=0)
+    sizes = [size for size in TENSOR_SIZES if size <= most and size != request.tensor_parallel_size]
+    ordered = sorted(size for size in sizes if size > fixed) + sorted((s for s in sizes if s <= fixed), reverse=True)
+    removed = {"pipelineParallelSize": None} if request.pipeline_parallel_size is not None else {}
+    copies = request.data_parallel_size or 1
+    for rank, size in enumerate(ordered):
+        yield Change(
+            summary=f"use {plural(size * copies, 'GPU')} per replica ({TENSOR_SIZE} {size})",
+            patch={"engine": {TENSOR_SIZE: size, **removed}},
+            apply=_with_tensor_size(size),
+            cost=_MORE_GPUS + rank * _FURTHER_SIZE,
+            one_of=TENSOR_SIZE,
+        )
+
+
+def _with_tensor_size(size: int) -> Callable[[Request], Request]:
+    def apply(request: Request) -> Request:
+        return replace(request, tensor_parallel_size=size, pipeline_parallel_size=None)
+
+    return apply
 
 
 def _holds_memory(candidate: Candidate) -> bool:
@@ -282,7 +336,7 @@ def _concurrency_change(concurrency: int, request: Request) -> Iterator[Change]:
             patch={"workload": {"concurrency": concurrency}},
             apply=lambda request: replace(request, concurrency=concurrency),
             cost=_LESS_WORK + (1 - share),
-            adapts=True,
+            amount=concurrency,
         )
 
 
@@ -292,7 +346,7 @@ def _context_change(context: int, asked: int) -> Change:
         patch={"workload": {"contextLength": context}},
         apply=lambda request: replace(request, context_length=context),
         cost=_LESS_WORK + (1 - context / asked),
-        adapts=True,
+        amount=context,
     )
 
 

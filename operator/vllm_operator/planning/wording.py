@@ -41,6 +41,13 @@ def the_sum(need: Need) -> str:
     )
 
 
+def share_gib(need: Need) -> str:
+    """What is needed of what is offered; where it fits, rounding must not make it look otherwise."""
+    offered = have_gib(need.budget_bytes)
+    wanted = need_gib(need.required_bytes)
+    return f"{offered if need.headroom_bytes >= 0 and float(wanted) > float(offered) else wanted} of {offered} GiB"
+
+
 def the_offer(need: Need, utilization: float) -> str:
     """What one GPU offers, with where it comes from."""
     return f"{have_gib(need.budget_bytes)} GiB ({have_gib(need.vram_bytes)} GiB × {utilization:g})"
