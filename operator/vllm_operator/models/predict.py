@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from vllm_operator.models.facts import Device, EngineSettings
 from vllm_operator.models.memory import predict_memory
 from vllm_operator.models.memory.failure import StartFailure
-from vllm_operator.models.memory.recent import recent_layout, recent_weights
+from vllm_operator.models.recent import recent_layout, recent_weights
 from vllm_operator.models.refusals import setting_problems
 from vllm_operator.models.settings import resolve_settings
 from vllm_operator.models.validity import parallelism_problems
@@ -320,7 +320,7 @@ def _cache_fields(resolved: ResolvedSettings, layout: KvLayout, capacity: KvCapa
     fields |= {
         "num_gpu_blocks": capacity.num_blocks,
         "kv_cache_tokens": _printed_tokens(resolved, layout, capacity),
-        "max_concurrency": round(capacity.max_concurrency * resolved.data_parallel_size, 4),
+        "max_concurrency": round(capacity.max_concurrency, 4),
     }
     if not capacity.fits:
         fields["estimated_max_model_len"] = capacity.estimated_max_model_len

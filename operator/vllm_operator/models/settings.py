@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from vllm_operator.models.block_sizes import checkpoint_blocks, hybrid_block_tokens, kernel_block_tokens
+from vllm_operator.models.cache_kinds import cache_kinds
 from vllm_operator.models.caches import AttentionCache, LatentCache, PackedCache, StateCache
 from vllm_operator.models.gpu_generation import AMPERE, HOPPER, capability_of, is_datacenter_blackwell
 from vllm_operator.models.pages import PACKED_LATENT, Widths, attention_token_bytes, latent_token_bytes
@@ -25,7 +26,6 @@ from vllm_operator.models.versions import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from vllm_operator.models.caches import LayerCache
     from vllm_operator.models.facts import Device, EngineSettings, ModelFacts
     from vllm_operator.models.gpu_generation import Capability
 
@@ -150,7 +150,7 @@ def _batches_in_flight(facts: ModelFacts, settings: EngineSettings, version: Eng
 
 def _caches_prefixes(facts: ModelFacts, settings: EngineSettings, version: EngineVersion) -> bool:
     """On by default for every decoder that has something to look up; a state alone is never cached."""
-    kinds = _kinds(facts)
+    kinds = cache_kinds(facts)
     has_state = any(isinstance(cache, StateCache) for cache in kinds)
     looks_up = any(not isinstance(cache, StateCache) for cache in kinds)
     default = facts.generates and looks_up and not facts.is_encoder_decoder
@@ -182,7 +182,7 @@ def _blocks(
     length: int,
 ) -> _Blocks:
     """Return the block sizes, states included: vllm/platforms/interface.py `update_block_size_for_backend`."""
-    kinds = _kinds(facts)
+    kinds = cache_kinds(facts)
     preferred = kernel_block_tokens(kinds, widths, capability, prefix_both_ways=facts.model_type in _PREFIX_BOTH_WAYS)
     tokens = settings.block_size or preferred
     states = [cache for cache in kinds if isinstance(cache, StateCache)]
@@ -216,11 +216,6 @@ def _speculative_tokens(settings: EngineSettings) -> int:
     return drafts if isinstance(drafts, int) and 0 < drafts < 1024 else 0
 
 
-def _kinds(facts: ModelFacts) -> tuple[LayerCache, ...]:
-    """The different caches of the model, first layer first."""
-    return tuple(dict.fromkeys(cache for caches in facts.caches for cache in caches))
-
-
 def _run_dtype(facts: ModelFacts, stated: str, capability: Capability) -> str:
     """`auto` runs float32 checkpoints in 16 bit: vllm/config/model.py `_resolve_auto_dtype`."""
     if stated != "auto":
@@ -233,7 +228,7 @@ def _run_dtype(facts: ModelFacts, stated: str, capability: Capability) -> str:
 def _kv_cache_dtype(facts: ModelFacts, settings: EngineSettings, capability: Capability) -> str:
     """What `--kv-cache-dtype` becomes: vllm/model_executor/models/config.py and the sparse kernels' own packing."""
     asked = _DTYPE_NAMES.get(settings.kv_cache_dtype, settings.kv_cache_dtype)
-    kinds = _kinds(facts)
+    kinds = cache_kinds(facts)
     if any(isinstance(cache, PackedCache) for cache in kinds):
         return PACKED_LATENT
     stated = facts.kv_cache_dtype if asked == "auto" and facts.kv_cache_dtype else asked

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from vllm_operator.models.cache_kinds import cache_kinds
 from vllm_operator.models.caches import AttentionCache, LatentCache, StateCache
 from vllm_operator.models.errors import ModelConfigError
 from vllm_operator.models.gpu_generation import ADA, HOPPER, capability_of, is_datacenter_blackwell
-from vllm_operator.models.kv import kv_layout
+from vllm_operator.models.recent import recent_layout
 from vllm_operator.models.settings import ResolvedSettings, resolve_settings
 from vllm_operator.models.versions import parse_version
 from vllm_operator.models.weights.fields import integer, section, text
@@ -19,7 +20,6 @@ from vllm_operator.models.weights.fields import integer, section, text
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from vllm_operator.models.caches import LayerCache
     from vllm_operator.models.facts import Device, EngineSettings, ModelFacts
 
 _NATIVE_FP8: Final = frozenset({"fp8", "fp8_e4m3", "fp8_per_token_head"})
@@ -51,7 +51,7 @@ def kernel_problems(facts: ModelFacts, settings: EngineSettings, device: Device)
     """Return why no kernel of vLLM could run this model with these settings on this GPU; empty when one can."""
     try:
         resolved = resolve_settings(facts, settings, device)
-        kv_layout(facts, resolved)
+        recent_layout(facts, resolved)
     except ModelConfigError as error:
         return (str(error),)
     return tuple(_kernel_problems(facts, resolved, device))
@@ -60,8 +60,8 @@ def kernel_problems(facts: ModelFacts, settings: EngineSettings, device: Device)
 def _kernel_problems(facts: ModelFacts, resolved: ResolvedSettings, device: Device) -> Iterator[str]:
     capability, kv_dtype = capability_of(device), resolved.kv_cache_dtype
     card = f"{device.product or 'this GPU'} (compute capability {capability[0]}.{capability[1]})"
-    latent = [cache for cache in _kinds(facts) if isinstance(cache, LatentCache)]
-    grows = any(not isinstance(cache, StateCache) for cache in _kinds(facts))
+    latent = [cache for cache in cache_kinds(facts) if isinstance(cache, LatentCache)]
+    grows = any(not isinstance(cache, StateCache) for cache in cache_kinds(facts))
     if grows and kv_dtype in _NATIVE_FP8 and capability < ADA:
         yield f"kv_cache_dtype {kv_dtype} needs compute capability 8.9 or more, not {card}; set it to auto"
     if kv_dtype in _BLACKWELL_ONLY and not is_datacenter_blackwell(capability):
@@ -86,7 +86,7 @@ def _head_problems(facts: ModelFacts, size: int) -> Iterator[str]:
     if heads % size:
         yield f"tensor-parallel-size {size} does not divide the model's {heads} attention heads"
         return
-    counts = {cache.num_kv_heads for cache in _kinds(facts) if isinstance(cache, AttentionCache)}
+    counts = {cache.num_kv_heads for cache in cache_kinds(facts) if isinstance(cache, AttentionCache)}
     for kv_heads in sorted(counts):
         if kv_heads % size and size % kv_heads:
             yield (
@@ -96,7 +96,7 @@ def _head_problems(facts: ModelFacts, size: int) -> Iterator[str]:
 
 def _state_problems(facts: ModelFacts, size: int) -> Iterator[str]:
     """`MambaMixer2` and the delta nets divide heads over ranks; groups are divided or, if one, copied."""
-    for cache in _kinds(facts):
+    for cache in cache_kinds(facts):
         if not isinstance(cache, StateCache):
             continue
         if cache.heads % size:
@@ -135,13 +135,9 @@ def _quantized_group_problems(facts: ModelFacts, size: int) -> Iterator[str]:
 def _context_problems(facts: ModelFacts, size: int, context: int) -> Iterator[str]:
     if size % context:
         yield f"decode-context-parallel-size {context} does not divide tensor-parallel-size {size}"
-    heads = [cache.num_kv_heads for cache in _kinds(facts) if isinstance(cache, AttentionCache)]
+    heads = [cache.num_kv_heads for cache in cache_kinds(facts) if isinstance(cache, AttentionCache)]
     if heads and size // context < max(heads):
         yield (
             f"decode-context-parallel-size {context} needs the {max(heads)} key/value heads to be held "
             f"at least {context} times, so a tensor-parallel-size of {max(heads) * context} or more"
         )
-
-
-def _kinds(facts: ModelFacts) -> tuple[LayerCache, ...]:
-    return tuple(dict.fromkeys(cache for caches in facts.caches for cache in caches))

@@ -12,6 +12,7 @@ from vllm_operator.models.memory.terms import (
     Widths,
     activation_bytes,
     captured_sizes,
+    encoder_peak_bytes,
     experts_workspace_bytes,
     forward_peak_bytes,
     graph_bytes,
@@ -33,13 +34,14 @@ LLAMA_8B = Widths(
     layers=32,
     element_bytes=2,
     encodes_media=False,
+    encoder_per_token=0,
 )
 QWEN_7B = replace(LLAMA_8B, hidden=3584, feed_forward=3 * 18944, vocabulary=152064, layers=28)
 LLAMA_70B_TP2 = replace(LLAMA_8B, hidden=8192, feed_forward=3 * 28672 // 2, layers=80)
 GRANITE_8B = replace(LLAMA_8B, feed_forward=3 * 12800, vocabulary=49155, layers=40)
 MIXTRAL_TP2 = replace(LLAMA_8B, feed_forward=0, vocabulary=32000, experts_per_token=2, expert_intermediate=7168)
-H100_DEFAULTS = Batch(tokens=8192, sequences=1024, pipelined=False, samples=True)
-SMALL_DEFAULTS = Batch(tokens=2048, sequences=256, pipelined=False, samples=True)
+H100_DEFAULTS = Batch(tokens=8192, sequences=1024, pipelined=False, longest=131072, samples=True)
+SMALL_DEFAULTS = Batch(tokens=2048, sequences=256, pipelined=False, longest=131072, samples=True)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +58,7 @@ SMALL_DEFAULTS = Batch(tokens=2048, sequences=256, pipelined=False, samples=True
         pytest.param(
             "0.6.4",
             LLAMA_8B,
-            Batch(tokens=29000, sequences=256, pipelined=False, samples=True),
+            Batch(tokens=29000, sequences=256, pipelined=False, longest=131072, samples=True),
             2.99,
             id="whole-prompt",
         ),
@@ -79,6 +81,13 @@ def test_mixtral_scratch_is_the_worked_number() -> None:
     constants = constants_for(parse_version("0.19.0"))
     scratch = experts_workspace_bytes(MIXTRAL_TP2, H100_DEFAULTS, constants)
     assert scratch == 8192 * 2 * (14336 + 7168) * 2
+
+
+def test_largest_free_size_image_is_the_worked_number() -> None:
+    qwen_vl = replace(QWEN_7B, encodes_media=True, encoder_per_token=4 * (3 * 3420 + 6 * 1280))
+    assert encoder_peak_bytes(qwen_vl, H100_DEFAULTS) / GIB == pytest.approx(2.19, abs=0.01)
+    short = replace(H100_DEFAULTS, longest=4096)
+    assert encoder_peak_bytes(qwen_vl, short) == encoder_peak_bytes(qwen_vl, H100_DEFAULTS) / 4
 
 
 def test_lora_slots_are_the_worked_number() -> None:

@@ -56,6 +56,9 @@ class MemoryConstants:
     source: str
 
 
+FUSED_SAMPLER_SINCE = (0, 17, 0)
+"""Until then FlashInfer's sampler was optional and the default one sorted all logits."""
+
 _V0 = MemoryConstants(
     since=(0, 0, 0),
     sampler_bytes_per_logit=36.3,
@@ -120,7 +123,7 @@ _V1_KEPT_SCRATCH = replace(
 
 _V1_FUSED_SAMPLER = replace(
     _V1_KEPT_SCRATCH,
-    since=(0, 17, 0),
+    since=FUSED_SAMPLER_SINCE,
     sampler_bytes_per_logit=12.9,
     non_torch_gib=0.10,
     fabric_pair_gib=1.8,
@@ -203,6 +206,13 @@ GRAPHS_REFERENCE_SIZES = 51
 
 ENCODER_OUTPUT_GIB = 0.15
 """A multimodal model's encoder outputs, kept through the profile run (Gemma 3, Kimi-VL, Llama 4 in the campaign)."""
+
+ENCODER_LARGEST_ITEM_TOKENS = 16384
+"""Largest image of encoders that take any size, in language tokens (Qwen-VL processors' `max_pixels`): the profile run
+encodes one. vllm/v1/core/encoder_cache_manager.py."""
+
+ENCODER_HIDDEN_COPIES = 6
+"""Hidden states of an encoder layer beside its feed-forward's three tensors; not fitted, the data has no such start."""
 
 PIPELINE_HIDDEN_COPIES = 2
 """Hidden state and residual that a pipeline stage keeps for its neighbour (vllm/sequence.py `IntermediateTensors`)."""

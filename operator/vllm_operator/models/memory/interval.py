@@ -21,6 +21,8 @@ UNIFIED_MEMORY_DOUBT_GIB = 1.5
 """Page cache and loader buffers are counted on unified memory: identical starts of a GB10 differ by 1.2 GiB."""
 ENCODER_DOUBT_GIB = 0.25
 """Encoders of unseen families: the profile run feeds them their largest input."""
+FREE_SIZE_ENCODER_DOUBT_GIB = 0.8
+"""The same where images have any size: what they cost is computed, not measured (vllm#16570, #22173, #34209)."""
 GRAPH_DOUBT = 0.4
 """Relative doubt of the graphs' charge: estimates and captures in the logs differ by up to 40 %."""
 ACTIVATION_DOUBT = 0.03
@@ -41,6 +43,7 @@ class Doubts:
     crosses_gpus: bool
     fabric: bool
     encodes_media: bool
+    any_image_size: bool
     version_stated: bool
     version_known: bool
     card_measured: bool
@@ -58,7 +61,7 @@ def spread_bytes(doubts: Doubts, constants: MemoryConstants) -> float:
     if doubts.crosses_gpus:
         terms.append((constants.fabric_doubt_gib if doubts.fabric else constants.bus_doubt_gib) * GIB)
     if doubts.encodes_media:
-        terms.append(ENCODER_DOUBT_GIB * GIB)
+        terms.append((FREE_SIZE_ENCODER_DOUBT_GIB if doubts.any_image_size else ENCODER_DOUBT_GIB) * GIB)
     if not doubts.version_stated:
         terms.append(UNSTATED_VERSION_DOUBT_GIB * GIB)
     elif not doubts.version_known:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 from vllm_operator.models.memory import constants as table
 from vllm_operator.models.memory.failure import Failure, StartFailure, StartFigures, first_failure
 from vllm_operator.models.memory.interval import Doubts, interval_bytes
-from vllm_operator.models.memory.recent import recent_layout, recent_weights, recent_widths
 from vllm_operator.models.memory.terms import (
     activation_bytes,
     captured_sizes,
@@ -18,8 +17,9 @@ from vllm_operator.models.memory.terms import (
     lora_bytes,
     non_torch_bytes,
 )
-from vllm_operator.models.memory.widths import batch_of, mxfp4_expert_bytes, pools
+from vllm_operator.models.memory.widths import batch_of, mxfp4_expert_bytes, pools, recent_widths
 from vllm_operator.models.parse import language_config
+from vllm_operator.models.recent import recent_layout, recent_weights
 from vllm_operator.models.validity import parallelism_problems
 from vllm_operator.models.versions import GIB, NEWEST_KNOWN
 from vllm_operator.models.visible_memory import visible_memory
@@ -70,6 +70,7 @@ class _Terms:
     lora: int
     fabric: bool
     encodes_media: bool
+    any_image_size: bool
 
 
 def predict_memory(
@@ -153,6 +154,7 @@ def _terms(
         lora=int(_lora_bytes(widths, resolved)),
         fabric=fabric,
         encodes_media=widths.encodes_media,
+        any_image_size=widths.encoder_per_token > 0,
     )
 
 
@@ -204,7 +206,7 @@ def _resident_weights(
         return loaded
     tied = language_config(facts.config).get("tie_word_embeddings")
     head = widths.vocabulary * widths.hidden * widths.element_bytes // resolved.tensor_parallel_size
-    if tied is False and pools(resolved):
+    if tied is False and facts.generates and pools(resolved):
         loaded -= head
     if offloaded:
         loaded = max(min(loaded, head * (1 if tied else 2)), loaded - offloaded)
@@ -255,7 +257,7 @@ def _figures(
 ) -> StartFigures:
     length = resolved.max_model_len
     state_blocks = None
-    if capacity is not None and _has_state(layout) and _checks_state_blocks(resolved):
+    if capacity is not None and not resolved.speculative and _has_state(layout) and _checks_state_blocks(resolved):
         state_blocks = capacity.num_blocks
     return StartFigures(
         device_bytes=device.memory_bytes,
@@ -304,6 +306,7 @@ def _doubts(
         crosses_gpus=resolved.tensor_parallel_size > 1,
         fabric=terms.fabric,
         encodes_media=terms.encodes_media,
+        any_image_size=terms.any_image_size,
         version_stated=version.stated,
         version_known=version.within_known,
         card_measured=visible is not None and visible.measured,
@@ -320,7 +323,8 @@ def _notes(resolved: ResolvedSettings, doubts: Doubts, failure: Failure | None) 
         notes.append(f"vLLM {resolved.version} is newer than {newest}, the newest known: the interval is wider")
     if doubts.unified_memory:
         notes.append("unified memory: the page cache counts as used, identical starts differ by more than 1 GiB")
-    if doubts.lean_sampler_gain_bytes > 0.1 * GIB:
+    sampler_is_optional = resolved.version.release < table.FUSED_SAMPLER_SINCE
+    if sampler_is_optional and doubts.lean_sampler_gain_bytes > 0.1 * GIB:
         gain = doubts.lean_sampler_gain_bytes / GIB
         notes.append(f"{gain:.2f} GiB more is left where FlashInfer's sampler is installed and used")
     return tuple(notes)

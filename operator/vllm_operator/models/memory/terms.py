@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vllm_operator.models.memory.constants import (
+    ENCODER_LARGEST_ITEM_TOKENS,
     ENCODER_OUTPUT_GIB,
     GRAPHS_BASE_GIB,
     GRAPHS_PER_LAYER_GIB,
@@ -43,6 +44,8 @@ class Widths:
     layers: int
     element_bytes: int
     encodes_media: bool
+    encoder_per_token: int
+    """Elements that the encoder keeps live for each language token of an image of free size; 0 for fixed sizes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +56,8 @@ class Batch:
     sequences: int
     pipelined: bool
     """The batch crosses pipeline stages, whose hidden states and residuals stay allocated."""
+    longest: int
+    """`max_model_len`, above which no single image goes."""
     samples: bool
     """False for pooling models and for pipeline stages before the last: no logits are made."""
 
@@ -84,6 +89,15 @@ def sampler_peak_bytes(widths: Widths, batch: Batch, constants: MemoryConstants,
     return logits + _hidden(widths, batch, constants.sampler_hidden_copies)
 
 
+def encoder_peak_bytes(widths: Widths, batch: Batch) -> float:
+    """Live bytes while the largest image is encoded, where images have any size.
+
+    Qwen2.5-VL: 16384 x 4 patches x (3 x 3420 + 6 x 1280) x 2 = 2.19 GiB.
+    """
+    tokens = min(ENCODER_LARGEST_ITEM_TOKENS, batch.longest)
+    return float(tokens * widths.encoder_per_token * widths.element_bytes)
+
+
 def experts_workspace_bytes(widths: Widths, batch: Batch, constants: MemoryConstants) -> float:
     """The fused experts' scratch: gate and up, their product, and the output (which reuses the first where shared).
 
@@ -108,6 +122,7 @@ def activation_bytes(
     peak = max(
         forward_peak_bytes(widths, batch, constants),
         sampler_peak_bytes(widths, batch, constants, per_logit),
+        encoder_peak_bytes(widths, batch),
     )
     if constants.experts_workspace_stays:
         peak += experts_workspace_bytes(widths, batch, constants)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from vllm_operator.models.bounded_memory import Recent
+from vllm_operator.models.memory.constants import ENCODER_HIDDEN_COPIES
 from vllm_operator.models.memory.terms import Batch, Widths
 from vllm_operator.models.parse import language_config
-from vllm_operator.models.weights.fields import integer
+from vllm_operator.models.weights.fields import integer, section
 
 if TYPE_CHECKING:
     from vllm_operator.models.facts import ModelFacts
@@ -30,6 +32,7 @@ def widths_of(facts: ModelFacts, resolved: ResolvedSettings) -> Widths:
     latent = integer(config, "kv_lora_rank")
     hidden = facts.hidden_size
     heads = max(1, facts.num_attention_heads)
+    encodes_media = facts.is_multimodal and not _media_disabled(resolved)
     return Widths(
         hidden=hidden,
         feed_forward=3 * dense // tensor,
@@ -41,8 +44,23 @@ def widths_of(facts: ModelFacts, resolved: ResolvedSettings) -> Widths:
         mla_head_width=integer(config, "qk_nope_head_dim") + integer(config, "v_head_dim") if latent else 0,
         layers=facts.num_layers,
         element_bytes=_ELEMENT_BYTES.get(resolved.dtype, 2),
-        encodes_media=facts.is_multimodal and not _media_disabled(resolved),
+        encodes_media=encodes_media,
+        encoder_per_token=_encoder_per_token(facts.config) if encodes_media else 0,
     )
+
+
+_RECENT: Recent[Widths] = Recent(capacity=512)
+
+
+def recent_widths(facts: ModelFacts, resolved: ResolvedSettings) -> Widths:
+    """`widths_of`, remembered: a search over settings asks for the same ones again and again."""
+    key = (
+        resolved.tensor_parallel_size,
+        resolved.enable_expert_parallel,
+        resolved.dtype,
+        repr(resolved.flags) if resolved.flags else None,
+    )
+    return _RECENT.get(facts, key, lambda: widths_of(facts, resolved))
 
 
 def batch_of(facts: ModelFacts, resolved: ResolvedSettings) -> Batch:
@@ -51,6 +69,7 @@ def batch_of(facts: ModelFacts, resolved: ResolvedSettings) -> Batch:
         tokens=resolved.max_num_batched_tokens,
         sequences=resolved.max_num_seqs,
         pipelined=resolved.pipeline_parallel_size > 1,
+        longest=resolved.max_model_len,
         samples=facts.generates and not pools(resolved),
     )
 
@@ -84,6 +103,17 @@ def _intermediates(config: Config, experts: int) -> tuple[int, int]:
         return max(separate_dense, shared), plain
     has_dense_layers = bool(integer(config, "first_k_dense_replace") or config.get("mlp_only_layers"))
     return max(shared, separate_dense, plain if has_dense_layers else 0), expert
+
+
+def _encoder_per_token(config: Config) -> int:
+    """Elements per language token of an encoder without a fixed image size: patches merged into one token, each."""
+    vision = section(config, "vision_config")
+    merge = integer(vision, "spatial_merge_size")
+    if not merge or integer(vision, "image_size"):
+        return 0
+    hidden = integer(vision, "hidden_size", "embed_dim")
+    feed_forward = integer(vision, "intermediate_size") or 4 * hidden
+    return merge * merge * (3 * feed_forward + ENCODER_HIDDEN_COPIES * hidden)
 
 
 def _media_disabled(resolved: ResolvedSettings) -> bool:
