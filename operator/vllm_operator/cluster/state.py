@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections import Counter
-from itertools import chain
 from operator import attrgetter
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -48,6 +47,8 @@ class ClusterState:
         self._offers: dict[str, tuple[GpuOffer, ...]] = {}
         self._holdings: dict[str, Holding] = {}
         self._order: list[str] = []
+        self._flat: list[GpuOffer] = []
+        self._starts: dict[str, int] | None = None
         self._declarations: tuple[Declaration, ...] = ()
         self._version = 0
         self._snapshot: Inventory | None = None
@@ -154,7 +155,7 @@ class ClusterState:
     def snapshot(self) -> Inventory:
         """Return the inventory at this moment; the same object until something changes."""
         if self._snapshot is None:
-            existing = tuple(chain.from_iterable(map(self._offers.__getitem__, self._order)))
+            existing = self._existing_offers()
             declared = declared_offers(self._declarations, existing) if self._declarations else ()
             self._snapshot = Inventory(
                 version=self._version,
@@ -254,10 +255,29 @@ class ClusterState:
         if known is None:
             insort(self._order, name)
         changed = known != node or offers != self._offers[name] or holding != self._holdings[name]
+        self._place(name, offers)
         self._relevant[name] = node
-        self._offers[name] = offers
         self._holdings[name] = holding
         return changed
+
+    def _place(self, name: str, offers: tuple[GpuOffer, ...]) -> None:
+        """Put a node's offers in the list of all where its former ones were, or have the list made anew."""
+        former = self._offers.get(name)
+        self._offers[name] = offers
+        if self._starts is None or former is None or len(former) != len(offers):
+            self._starts = None
+        else:
+            start = self._starts[name]
+            self._flat[start : start + len(offers)] = offers
+
+    def _existing_offers(self) -> tuple[GpuOffer, ...]:
+        if self._starts is None:
+            self._starts = {}
+            self._flat = []
+            for name in self._order:
+                self._starts[name] = len(self._flat)
+                self._flat.extend(self._offers[name])
+        return tuple(self._flat)
 
     def _forget(self, name: str) -> bool:
         """Drop what is kept of a node that has nothing a plan could read (any more)."""
@@ -265,6 +285,7 @@ class ClusterState:
             return False
         del self._relevant[name], self._offers[name], self._holdings[name]
         del self._order[bisect_left(self._order, name)]
+        self._starts = None
         return True
 
     def _holding(self, name: str) -> Holding:

@@ -23,8 +23,6 @@ RUN = "import sys, argparse\nfrom vllm_operator.cli import label_node\nparser = 
     "label_node.add_parser(parser.add_subparsers())\nargs = parser.parse_args(sys.argv[1:])\nsys.exit(args.run(args))"
 )
 
-LabelNode = "Callable[..., subprocess.CompletedProcess[str]]"
-
 
 @pytest.fixture(scope="session")
 def fake_driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
