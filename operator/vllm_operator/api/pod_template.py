@@ -7,6 +7,7 @@ condition alike.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,6 +37,32 @@ _MANAGED: Final = {
     f"spec.containers[{ENGINE_CONTAINER}].ports[{ENGINE_PORT_NAME}]": "set spec.service.port",
 }
 """Path in the overlay to the reason why it is refused and what to set instead."""
+
+_LISTS_BY_NAME: Final = frozenset({"containers", "initContainers", "volumes", "env", "imagePullSecrets"})
+_LISTS: Final = frozenset(
+    {*_LISTS_BY_NAME, "volumeMounts", "ports", "topologySpreadConstraints", "hostAliases", "drop"}
+)
+_MAPPINGS: Final = frozenset(
+    {
+        "affinity",
+        "capabilities",
+        "lifecycle",
+        "limits",
+        "livenessProbe",
+        "nodeAffinity",
+        "preStop",
+        "readinessProbe",
+        "requests",
+        "resources",
+        "securityContext",
+        "seccompProfile",
+        "startupProbe",
+    }
+)
+"""Fields of a pod that the operator renders, by their shape."""
+
+_GPU_RESOURCE: Final = re.compile(r"[^/]+/(gpu|mig-|vgpu|gaudi)")
+_GPU_PATHS: Final = tuple(f"spec.containers[{ENGINE_CONTAINER}].resources.{kind}." for kind in ("requests", "limits"))
 
 _METADATA: Final = ("labels", "annotations")
 _OWN_PREFIXES: Final = ("vllm-operator.io/", "app.kubernetes.io/")
@@ -95,10 +122,28 @@ def _managed(node: object, path: str) -> Iterator[tuple[str, str]]:
     reason = _MANAGED.get(path)
     if reason is not None:
         yield path, f"is managed by the operator: {reason}"
+    elif path.startswith(_GPU_PATHS) and _GPU_RESOURCE.match(path.partition("].resources.")[2].partition(".")[2]):
+        yield path, "is planned: set spec.engine.tensorParallelSize"
     elif isinstance(node, Mapping):
         for key, child in node.items():
+            yield from _shape(child, f"{path}.{key}", str(key))
             yield from _managed(child, f"{path}.{key}")
     elif isinstance(node, Sequence) and not isinstance(node, str):
         for index, item in enumerate(node):
             name = item.get("name") if isinstance(item, Mapping) else None
             yield from _managed(item, f"{path}[{index if name is None else name}]")
+
+
+def _shape(node: object, path: str, key: str) -> Iterator[tuple[str, str]]:
+    if key in _MAPPINGS and not isinstance(node, Mapping):
+        yield path, "must be a mapping"
+    if key not in _LISTS:
+        return
+    if not isinstance(node, Sequence) or isinstance(node, str):
+        yield path, "must be a list"
+        return
+    for index, item in enumerate(node):
+        if key != "drop" and not isinstance(item, Mapping):
+            yield f"{path}[{index}]", "must be a mapping"
+        elif isinstance(item, Mapping) and key in _LISTS_BY_NAME and not isinstance(item.get("name"), str):
+            yield f"{path}[{index}]", "needs a name"

@@ -39,50 +39,43 @@ def overlaid(rendered: Mapping[str, Any], overlay: Mapping[str, Any], *, gpu_res
     """
     for path, message in overlay_problems(overlay):
         raise OverlayRefused(".".join(part for part in ("spec.podTemplate", path) if part), message)
-    merged = _merge_mappings(rendered, overlay, "spec.podTemplate")
+    merged = _merge_mappings(rendered, overlay)
     _require_gpus(rendered, merged, gpu_resource)
     return merged
 
 
-def _merge_mappings(base: Mapping[str, Any], over: Mapping[str, Any], path: str) -> dict[str, Any]:
+def _merge_mappings(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     if _HANDLERS & over.keys():
         merged = {key: value for key, value in base.items() if key not in _HANDLERS}
     for key, value in over.items():
-        merged[key] = _merge(merged[key], value, key, f"{path}.{key}") if key in merged else value
+        merged[key] = _merge(merged[key], value, key) if key in merged else value
     return merged
 
 
-def _merge(base: Any, over: Any, key: str, path: str) -> Any:
+def _merge(base: Any, over: Any, key: str) -> Any:
     if isinstance(base, Mapping) and isinstance(over, Mapping):
-        return _merge_mappings(base, over, path)
+        return _merge_mappings(base, over)
     if isinstance(base, list) and isinstance(over, list):
-        return _merge_lists(base, over, key, path)
-    if isinstance(base, (Mapping, list)) or isinstance(over, (Mapping, list)):
-        wanted = "a mapping" if isinstance(base, Mapping) else "a list" if isinstance(base, list) else "a single value"
-        raise OverlayRefused(path, f"must be {wanted}")
+        return _merge_lists(base, over, key)
+    # Two shapes of one field: the overlay's is kept, for the API server to refuse by its name.
     return over
 
 
-def _merge_lists(base: list[Any], over: list[Any], key: str, path: str) -> list[Any]:
+def _merge_lists(base: list[Any], over: list[Any], key: str) -> list[Any]:
     merge_key = _MERGE_KEYS.get(key)
     if merge_key is None:
         return [*base, *over]
     merged = list(base)
-    for position, item in enumerate(over):
-        where = f"{path}[{position}]"
-        if not isinstance(item, Mapping):
-            raise OverlayRefused(where, "must be a mapping")
+    for item in over:
         name = item.get(merge_key)
-        if name is None and merge_key == "name" and key != "ports":
-            raise OverlayRefused(where, "needs a name")
         index = next((i for i, known in enumerate(merged) if name is not None and known.get(merge_key) == name), None)
         if index is None:
             merged.append(dict(item))
         elif key in _REPLACED_WHOLE:
             merged[index] = dict(item)
         else:
-            merged[index] = _merge_mappings(merged[index], item, f"{path}[{name}]")
+            merged[index] = _merge_mappings(merged[index], item)
     return merged
 
 

@@ -6,6 +6,8 @@ import copy
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vllm_operator.render.errors import OverlayRefused
 from vllm_operator.render.overlay import overlaid
@@ -15,7 +17,7 @@ RENDERED: dict[str, Any] = {
     "metadata": {"labels": {"app.kubernetes.io/name": "vllm"}},
     "spec": {
         "securityContext": {"runAsNonRoot": True, "runAsUser": 65532},
-        "tolerations": [{"key": GPU}],
+        "enableServiceLinks": False,
         "containers": [
             {
                 "name": "engine",
@@ -78,6 +80,18 @@ def test_another_kind_of_probe_replaces_ours_and_keeps_its_times() -> None:
     }
 
 
+def test_a_device_that_the_api_does_not_know_is_guarded_too() -> None:
+    rendered = copy.deepcopy(RENDERED)
+    rendered["spec"]["containers"][0]["resources"] = {"requests": {"ex.com/npu": "1"}, "limits": {"ex.com/npu": "1"}}
+    overlay = {"spec": {"containers": [{"name": "engine", "resources": {"limits": {"ex.com/npu": "2"}}}]}}
+    with pytest.raises(OverlayRefused, match="is planned"):
+        overlaid(rendered, overlay, gpu_resource="ex.com/npu")
+
+
+def test_two_shapes_of_a_field_are_left_to_the_api_server() -> None:
+    assert _laid({"spec": {"enableServiceLinks": {"a": 1}}})["spec"]["enableServiceLinks"] == {"a": 1}
+
+
 def test_other_resources_may_be_asked_for() -> None:
     assert _engine(resources={"limits": {"memory": "5Gi"}})["resources"]["limits"] == {GPU: "1", "memory": "5Gi"}
 
@@ -101,3 +115,25 @@ def test_what_contradicts_the_operator_is_refused(overlay: dict[str, Any], messa
     with pytest.raises(OverlayRefused, match=message) as caught:
         _laid(overlay)
     assert caught.value.path.startswith("spec.podTemplate.spec.")
+
+
+KEYS = st.sampled_from(
+    ["name", "env", "containers", "volumes", "resources", "limits", GPU, "mountPath", "readinessProbe", "exec", "x"]
+)
+JSON = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.sampled_from(["engine", "HOME", "tmp", ""])),
+    lambda children: st.one_of(st.lists(children, max_size=3), st.dictionaries(KEYS, children, max_size=4)),
+    max_leaves=20,
+)
+
+
+@given(JSON, JSON)
+def test_any_overlay_is_laid_or_refused(spec: Any, container: Any) -> None:
+    engine = {"name": "engine", **container} if isinstance(container, dict) else container
+    overlay = {"spec": {**spec, "containers": [engine]} if isinstance(spec, dict) else spec}
+    try:
+        merged = _laid(overlay)
+    except OverlayRefused:
+        return
+    assert merged["spec"]["containers"][0]["image"] == "vllm"
+    assert merged["spec"]["containers"][0]["resources"]["limits"][GPU] == "1"
