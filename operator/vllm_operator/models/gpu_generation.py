@@ -6,6 +6,7 @@ Kernels, and with them block sizes and packings of the KV cache, differ by it. S
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -39,7 +40,11 @@ def capability_of(device: Device) -> Capability:
     match = _STATED.fullmatch(device.compute_capability or "")
     if match:
         return int(match.group(1)), int(match.group(2))
-    product = device.product or ""
+    return _capability_by_product(device.product or "")
+
+
+@lru_cache(maxsize=256)
+def _capability_by_product(product: str) -> Capability:
     return next((capability for pattern, capability in _BY_PRODUCT if pattern.search(product)), HOPPER)
 
 

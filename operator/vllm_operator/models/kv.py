@@ -114,12 +114,13 @@ class KvLayout:
         blocks = max(0, available_bytes) // self.bytes_per_block
         concurrency = blocks / needed
         usable = available_bytes - self.bytes_per_block
+        fits = needed * self.bytes_per_block <= usable
         return KvCapacity(
             num_blocks=blocks,
             tokens=int(concurrency * length),
             max_concurrency=concurrency,
-            fits=needed * self.bytes_per_block <= usable,
-            estimated_max_model_len=self._longest_that_fits(usable, length),
+            fits=fits,
+            estimated_max_model_len=length if fits else self._longest_that_fits(usable, length),
         )
 
     def _longest_that_fits(self, usable_bytes: int, length: int) -> int:
@@ -164,9 +165,15 @@ def _layer_specs(facts: ModelFacts, resolved: ResolvedSettings) -> list[LayerSpe
         for cache in caches:
             key = cache, index in protected
             if key not in made:
-                made[key] = _spec(cache, resolved, protected=index in protected)
+                made[key] = _sized(_spec(cache, resolved, protected=index in protected))
             specs.append(_placed(made[key], index))
     return specs
+
+
+def _sized(spec: LayerSpec) -> LayerSpec:
+    if spec.page_bytes <= 0:
+        raise ModelConfigError("head_dim", f"a layer of kind {spec.kind.value} would keep nothing; its sizes are wrong")
+    return spec
 
 
 def _placed(spec: LayerSpec, index: int) -> LayerSpec:
