@@ -19,9 +19,6 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).parent
 SOURCE_ROOT = HERE.parents[2] / "operator"
-RUN = "import sys, argparse\nfrom vllm_operator.cli import label_node\nparser = argparse.ArgumentParser()\n" + (
-    "label_node.add_parser(parser.add_subparsers())\nargs = parser.parse_args(sys.argv[1:])\nsys.exit(args.run(args))"
-)
 
 
 @pytest.fixture(scope="session")
@@ -50,7 +47,7 @@ def label_node(fake_driver: Path, tmp_path: Path) -> Callable[..., subprocess.Co
         if gpus is not None:
             environment["FAKE_NVML"] = gpus
         return subprocess.run(
-            [sys.executable, "-c", RUN, "label-node", *args],
+            [sys.executable, "-m", "vllm_operator", "label-node", *args],
             env=environment,
             capture_output=True,
             text=True,
