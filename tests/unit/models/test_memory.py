@@ -128,6 +128,25 @@ def test_offloaded_layers_leave_embedding_and_head() -> None:
     assert prediction.weights_bytes == 2 * 128256 * 4096 * 2
 
 
+def test_replicas_that_share_experts_pay_for_all_their_tokens() -> None:
+    config = {
+        **LLAMA_8B_CONFIG,
+        "architectures": ["MixtralForCausalLM"],
+        "model_type": "mixtral",
+        "num_local_experts": 8,
+        "num_experts_per_tok": 2,
+        "vocab_size": 32000,
+    }
+    mixtral = parse_model(config)
+
+    def activation(**change: Any) -> int:
+        settings = replace(SERVED, tensor_parallel_size=2, **change)
+        return predict_memory(mixtral, resolve_settings(mixtral, settings, H100), H100).activation_bytes
+
+    alone, shared = activation(), activation(data_parallel_size=2, enable_expert_parallel=True)
+    assert shared - alone == pytest.approx(8192 * 2 * 2 * (2 * (28672 + 14336) - (14336 + 7168)), rel=0.01)
+
+
 @pytest.mark.parametrize(
     "change",
     [

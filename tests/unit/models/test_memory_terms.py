@@ -40,8 +40,8 @@ QWEN_7B = replace(LLAMA_8B, hidden=3584, feed_forward=3 * 18944, vocabulary=1520
 LLAMA_70B_TP2 = replace(LLAMA_8B, hidden=8192, feed_forward=3 * 28672 // 2, layers=80)
 GRANITE_8B = replace(LLAMA_8B, feed_forward=3 * 12800, vocabulary=49155, layers=40)
 MIXTRAL_TP2 = replace(LLAMA_8B, feed_forward=0, vocabulary=32000, experts_per_token=2, expert_intermediate=7168)
-H100_DEFAULTS = Batch(tokens=8192, sequences=1024, pipelined=False, longest=131072, samples=True)
-SMALL_DEFAULTS = Batch(tokens=2048, sequences=256, pipelined=False, longest=131072, samples=True)
+H100_DEFAULTS = Batch(tokens=8192, expert_tokens=8192, sequences=1024, pipelined=False, longest=131072, samples=True)
+SMALL_DEFAULTS = Batch(tokens=2048, expert_tokens=2048, sequences=256, pipelined=False, longest=131072, samples=True)
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ SMALL_DEFAULTS = Batch(tokens=2048, sequences=256, pipelined=False, longest=1310
         pytest.param(
             "0.6.4",
             LLAMA_8B,
-            Batch(tokens=29000, sequences=256, pipelined=False, longest=131072, samples=True),
+            Batch(tokens=29000, expert_tokens=29000, sequences=256, pipelined=False, longest=131072, samples=True),
             2.99,
             id="whole-prompt",
         ),
@@ -121,7 +121,7 @@ def test_non_torch_memory_is_what_the_log_printed(
     version: str, tensor: int, pipeline: int, fabric: bool, printed_gib: float
 ) -> None:
     constants = constants_for(parse_version(version))
-    size = non_torch_bytes(constants, tensor_parallel=tensor, pipeline_parallel=pipeline, fabric=fabric)
+    size = non_torch_bytes(constants, ranks=tensor, pipeline_parallel=pipeline, fabric=fabric)
     assert size / GIB == pytest.approx(printed_gib, abs=0.06)
 
 

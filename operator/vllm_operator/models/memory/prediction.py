@@ -17,7 +17,7 @@ from vllm_operator.models.memory.terms import (
     lora_bytes,
     non_torch_bytes,
 )
-from vllm_operator.models.memory.widths import batch_of, mxfp4_expert_bytes, pools, recent_widths
+from vllm_operator.models.memory.widths import batch_of, expert_ranks, mxfp4_expert_bytes, pools, recent_widths
 from vllm_operator.models.parse import language_config
 from vllm_operator.models.recent import recent_layout, recent_weights
 from vllm_operator.models.validity import parallelism_problems
@@ -27,7 +27,7 @@ from vllm_operator.models.visible_memory import visible_memory
 if TYPE_CHECKING:
     from vllm_operator.models.facts import Device, FactsBasis, ModelFacts
     from vllm_operator.models.kv import KvCapacity, KvLayout
-    from vllm_operator.models.memory.terms import Batch, Widths
+    from vllm_operator.models.memory.terms import Widths
     from vllm_operator.models.settings import ResolvedSettings
     from vllm_operator.models.weights import WeightBytes
 
@@ -93,7 +93,7 @@ def predict_memory(
     weights = weights or recent_weights(facts, resolved, device)
     layout = layout or recent_layout(facts, resolved)
     widths = recent_widths(facts, resolved)
-    terms = _terms(widths, batch_of(facts, resolved), resolved, device, constants)
+    terms = _terms(facts, widths, resolved, device, constants)
     requested = math.ceil(device.memory_bytes * resolved.gpu_memory_utilization)
     loaded = _resident_weights(facts, weights, resolved, device, widths)
     fixed = _stated_cache_bytes(resolved, layout)
@@ -130,8 +130,9 @@ def predict_memory(
 
 
 def _terms(
-    widths: Widths, batch: Batch, resolved: ResolvedSettings, device: Device, constants: table.MemoryConstants
+    facts: ModelFacts, widths: Widths, resolved: ResolvedSettings, device: Device, constants: table.MemoryConstants
 ) -> _Terms:
+    batch = batch_of(facts, resolved)
     activation = activation_bytes(widths, batch, constants)
     lean = activation_bytes(widths, batch, constants, bytes_per_logit=constants.sampler_bytes_per_logit_lean)
     if resolved.speculative:
@@ -141,7 +142,7 @@ def _terms(
     fabric = has_fabric(device.product)
     non_torch = non_torch_bytes(
         constants,
-        tensor_parallel=resolved.tensor_parallel_size,
+        ranks=expert_ranks(facts, resolved),
         pipeline_parallel=resolved.pipeline_parallel_size,
         fabric=fabric,
     )
@@ -303,7 +304,7 @@ def _doubts(
         graphs_charged_bytes=terms.graphs_charged,
         requested_bytes=requested,
         lean_sampler_gain_bytes=terms.lean_gain,
-        crosses_gpus=resolved.tensor_parallel_size > 1,
+        crosses_gpus=resolved.tensor_parallel_size * resolved.data_parallel_size > 1,
         fabric=terms.fabric,
         encodes_media=terms.encodes_media,
         any_image_size=terms.any_image_size,

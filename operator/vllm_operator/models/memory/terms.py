@@ -37,7 +37,7 @@ class Widths:
     vocabulary: int
     experts_per_token: int
     expert_intermediate: int
-    """Per rank: divided by TP, whole under expert parallelism."""
+    """Per rank: divided by TP and DP, whole under expert parallelism."""
     mla_heads: int
     """Heads per rank whose keys and values are expanded from the latent; 0 without MLA."""
     mla_head_width: int
@@ -53,6 +53,8 @@ class Batch:
     """The dummy batch of the profile run."""
 
     tokens: int
+    expert_tokens: int
+    """Tokens that reach a layer's experts: those of every data-parallel rank, which share them."""
     sequences: int
     pipelined: bool
     """The batch crosses pipeline stages, whose hidden states and residuals stay allocated."""
@@ -111,7 +113,7 @@ def experts_workspace_bytes(widths: Widths, batch: Batch, constants: MemoryConst
         width = max(2 * intermediate, widths.hidden) + intermediate
     else:
         width = 3 * intermediate + widths.hidden
-    return float(batch.tokens * widths.experts_per_token * width * widths.element_bytes)
+    return float(batch.expert_tokens * widths.experts_per_token * width * widths.element_bytes)
 
 
 def activation_bytes(
@@ -160,15 +162,16 @@ def graph_bytes(widths: Widths, *, sizes: int) -> float:
     return full * GIB * sizes / GRAPHS_REFERENCE_SIZES
 
 
-def non_torch_bytes(constants: MemoryConstants, *, tensor_parallel: int, pipeline_parallel: int, fabric: bool) -> float:
-    """What the process takes outside torch between the snapshot and the end of the profile run."""
-    if tensor_parallel == 1:
+def non_torch_bytes(constants: MemoryConstants, *, ranks: int, pipeline_parallel: int, fabric: bool) -> float:
+    """What the process takes outside torch between the snapshot and the end of the profile run.
+
+    `ranks` are those that exchange tensors inside a layer; pipeline stages pass theirs on without such buffers.
+    """
+    if ranks == 1:
         alone = constants.non_torch_gib if pipeline_parallel == 1 else constants.non_torch_pipeline_gib
         return (alone + constants.context_inside_budget_gib) * GIB
-    if not fabric:
-        link = constants.bus_gib
-    else:
-        link = constants.fabric_pair_gib if tensor_parallel == 2 else constants.fabric_quad_gib
+    over_fabric = constants.fabric_pair_gib if ranks == 2 else constants.fabric_quad_gib
+    link = over_fabric if fabric else constants.bus_gib
     return (constants.non_torch_gib + constants.context_inside_budget_gib + link) * GIB
 
 

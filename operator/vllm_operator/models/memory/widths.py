@@ -39,7 +39,7 @@ def widths_of(facts: ModelFacts, resolved: ResolvedSettings) -> Widths:
         attention=2 * (heads + facts.num_kv_heads) * (facts.head_dim or hidden // heads) // tensor,
         vocabulary=facts.vocab_size,
         experts_per_token=integer(config, "num_experts_per_tok", "moe_top_k", "top_k_experts", "moe_topk", default=1),
-        expert_intermediate=expert if resolved.enable_expert_parallel else expert // tensor,
+        expert_intermediate=expert if resolved.enable_expert_parallel else expert // expert_ranks(facts, resolved),
         mla_heads=heads // tensor if latent else 0,
         mla_head_width=integer(config, "qk_nope_head_dim") + integer(config, "v_head_dim") if latent else 0,
         layers=facts.num_layers,
@@ -56,6 +56,7 @@ def recent_widths(facts: ModelFacts, resolved: ResolvedSettings) -> Widths:
     """`widths_of`, remembered: a search over settings asks for the same ones again and again."""
     key = (
         resolved.tensor_parallel_size,
+        resolved.data_parallel_size,
         resolved.enable_expert_parallel,
         resolved.dtype,
         repr(resolved.flags) if resolved.flags else None,
@@ -67,6 +68,7 @@ def batch_of(facts: ModelFacts, resolved: ResolvedSettings) -> Batch:
     """The dummy batch of the profile run, on the pipeline stage that samples."""
     return Batch(
         tokens=resolved.max_num_batched_tokens,
+        expert_tokens=resolved.max_num_batched_tokens * resolved.data_parallel_size,
         sequences=resolved.max_num_seqs,
         pipelined=resolved.pipeline_parallel_size > 1,
         longest=resolved.max_model_len,
@@ -86,6 +88,15 @@ def mxfp4_expert_bytes(facts: ModelFacts, resolved: ResolvedSettings) -> int:
 def pools(resolved: ResolvedSettings) -> bool:
     """Whether the model runs as an embedding or scoring model: no logits, no output head."""
     return resolved.flags.get("runner") == "pooling"
+
+
+def expert_ranks(facts: ModelFacts, resolved: ResolvedSettings) -> int:
+    """Ranks that talk to each other in every layer: of the TP group, and of all replicas where they share experts.
+
+    Source: vllm/model_executor/layers/fused_moe/config.py `FusedMoEParallelConfig.make` (TP is flattened across DP).
+    """
+    replicas = resolved.data_parallel_size if facts.num_experts else 1
+    return resolved.tensor_parallel_size * replicas
 
 
 def _intermediates(config: Config, experts: int) -> tuple[int, int]:

@@ -1,0 +1,85 @@
+"""How many predictions a second one core makes: `python -m tests.perf.bench_predict`.
+
+Three figures: the model alone, as the planner calls it for known settings; with the settings resolved; and whole rows
+of `vllm-operator predict`, JSON in and out. CPU time, so that waiting does not count.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tests.accuracy.starts import DATA, starts
+
+from vllm_operator.cli.predict import answers
+from vllm_operator.models.memory import predict_memory
+from vllm_operator.models.predict import engine_settings
+from vllm_operator.models.settings import resolve_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ROUNDS = 40
+
+
+def main() -> int:
+    """Prints the three figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        return _measure(Path(folder))
+
+
+def _measure(folder: Path) -> int:
+    known = [start for start in starts() if start.resolved is not None and start.device is not None]
+    triples = [(start.facts, start.resolved, start.device) for start in known]
+
+    def alone() -> int:
+        for number in range(ROUNDS):
+            for facts, resolved, device in triples:
+                predict_memory(facts, replace(resolved, gpu_memory_utilization=0.5 + number / 100), device)
+        return ROUNDS * len(triples)
+
+    questions = [(start.facts, engine_settings(start.row), start.device) for start in known]
+
+    def resolving() -> int:
+        for number in range(ROUNDS):
+            for facts, settings, device in questions:
+                asked = replace(settings, gpu_memory_utilization=0.5 + number / 100)
+                predict_memory(facts, resolve_settings(facts, asked, device), device)
+        return ROUNDS * len(questions)
+
+    lines = _lines(folder)
+
+    def rows() -> int:
+        return sum(1 for _ in answers(lines, folder=Path()))
+
+    for name, work in (("model alone", alone), ("with settings", resolving), ("rows of predict", rows)):
+        print(f"{name:16} {_rate(work):8,.0f} predictions/s")
+    return 0
+
+
+def _lines(folder: Path) -> list[str]:
+    configs = json.loads((DATA / "configs.json").read_text(encoding="utf-8"))
+    records = [json.loads(line) for line in (DATA / "starts.jsonl").read_text(encoding="utf-8").splitlines()]
+    for name, config in configs.items():
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return [
+        json.dumps({**record["given"], "config_dir": str(folder / record["config"]), "gpu_memory_utilization": share})
+        for share in (0.5 + number / 100 for number in range(ROUNDS))
+        for record in records
+    ]
+
+
+def _rate(work: Callable[[], int]) -> float:
+    work()
+    begun = time.process_time()
+    done = work()
+    return done / (time.process_time() - begun)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
