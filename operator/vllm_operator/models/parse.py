@@ -9,6 +9,7 @@ from vllm_operator.models.architectures import KNOWN_ARCHITECTURES
 from vllm_operator.models.caches import AttentionCache, CrossCache, LatentCache, PackedCache
 from vllm_operator.models.errors import ModelConfigError
 from vllm_operator.models.facts import ModelFacts
+from vllm_operator.models.families.defaults import with_class_defaults
 from vllm_operator.models.families.heads import attention_heads, head_size, hidden_size, kv_heads, layer_count
 from vllm_operator.models.families.kinds import unknown_kinds
 from vllm_operator.models.families.layers import model_caches
@@ -102,6 +103,8 @@ def is_encoder_only(architecture: str) -> bool:
 def _assumptions(inner: Config, architecture: str) -> tuple[str, ...]:
     """What was taken for granted because the config names something that is not known here."""
     found = [f"layers of kind {kind!r} were counted as full attention" for kind in unknown_kinds(inner)]
+    if flag(inner, "use_cla"):
+        found.append("layers that share their cache across layers (use_cla) were counted with one each")
     if architecture not in KNOWN_ARCHITECTURES and not is_encoder_only(architecture):
         found.append(
             f"{architecture} is not among the classes of vLLM 0.33 that are known here; "
@@ -111,10 +114,10 @@ def _assumptions(inner: Config, architecture: str) -> tuple[str, ...]:
 
 
 def language_config(config: Config) -> Config:
-    """Return the language model's part of a composite config; fields of the wrapper fill what it leaves out."""
+    """Return the language model's part of a composite config, with what its class fills in where it is silent."""
     inner = section(config, *TEXT_SECTIONS)
     nested = section(inner, *TEXT_SECTIONS)
-    return nested or inner or config
+    return with_class_defaults(nested or inner or config)
 
 
 def checkpoint_dtype(config: Config) -> str:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-
 from tests.unit.models.kv_oracle import POOL_BYTES, Case, oracle, oracle_facts
+
 from vllm_operator.models.kv import KvLayout, kv_layout
 from vllm_operator.models.settings import resolve_settings
 from vllm_operator.models.validity import kernel_problems, parallelism_problems

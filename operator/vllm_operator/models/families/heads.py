@@ -46,7 +46,7 @@ def layer_count(config: Config) -> int:
 
 def hidden_size(config: Config) -> int:
     """Return the width of the residual stream."""
-    return required(config, "hidden_size", "n_embd", "d_model", "model_dim", "dim")
+    return required(config, "hidden_size", "n_embd", "d_model", "n_embed", "dim")
 
 
 def attention_heads(config: Config) -> int:

@@ -19,6 +19,9 @@ GATED_DELTA_CHECKPOINT_TOKENS: Final = 64
 """Chunk of the gated-delta and Kimi-delta prefill kernels, which keep a checkpoint only at its multiples."""
 _NO_CHECKPOINT_IN: Final = frozenset({"KimiLinearForCausalLM"})
 
+_LIGHTNING: Final = ("minimax", "bailing")
+"""Families of lightning attention, whose state is a square for each head, in the model's dtype."""
+
 
 def state_cache(config: Config, *, architecture: str) -> StateCache:
     """Return what one state layer of this model keeps.
@@ -35,7 +38,7 @@ def state_cache(config: Config, *, architecture: str) -> StateCache:
         return StateCache(conv_rows=required(config, "conv_L_cache") - 1, conv_channels=width)
     if integer(config, "mamba_d_state", "ssm_state_size", "state_size"):
         return _mamba(config)
-    if config.get("attn_type_list") is not None or integer(config, "layer_group_size"):
+    if text(config, "model_type").startswith(_LIGHTNING):
         heads, size = attention_heads(config), head_size(config)
         return StateCache(heads=heads, head_elements=size * size)
     raise ModelConfigError(

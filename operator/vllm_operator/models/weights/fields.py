@@ -9,6 +9,9 @@ from typing import Any
 Config = Mapping[str, Any]
 
 _LARGEST = 10**9
+_MOST_ITEMS = 4096
+"""No model has more layers; longer lists are cut."""
+_LONGEST_LIST = 65536
 
 
 def integer(config: Config, *names: str, default: int = 0) -> int:
@@ -60,9 +63,14 @@ def section(config: Config, *names: str) -> Config:
 
 
 def items(config: Config, *names: str) -> tuple[Any, ...]:
-    """The first of the named fields that holds a list, else an empty tuple."""
+    """The first of the named fields that holds a list, cut where no model's could be longer, else an empty tuple."""
     for name in names:
         value = config.get(name)
         if isinstance(value, (list, tuple)):
-            return tuple(value)
+            return tuple(value[:_LONGEST_LIST])
     return ()
+
+
+def integers(config: Config, *names: str) -> frozenset[int]:
+    """The integers of the first of the named fields that holds a list: layer indices."""
+    return frozenset(value for value in items(config, *names) if isinstance(value, int))
