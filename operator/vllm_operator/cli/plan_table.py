@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import textwrap
 from typing import TYPE_CHECKING
@@ -99,8 +100,7 @@ def _flags(plan: Plan, *, explain: bool, width: int) -> Iterator[str]:
     yield ""
     yield f"vllm serve {plan.model}   ({plan.image})"
     if not explain:
-        line = " ".join(_quoted(token) for token in plan.args[1:])
-        yield from textwrap.wrap(line, width - 2, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)
+        yield from _wrapped_flags(plan.args[1:], width)
         return
     rows = [(f"--{reason.flag} {reason.value}".rstrip(), reason.why) for reason in plan.reasons]
     flag_width = min(max((len(flag) for flag, _ in rows), default=0), width // 2)
@@ -108,10 +108,21 @@ def _flags(plan: Plan, *, explain: bool, width: int) -> Iterator[str]:
         yield f"  {flag:<{flag_width}}  {why}"
 
 
-def _quoted(token: str) -> str:
-    import shlex
-
-    return shlex.quote(token)
+def _wrapped_flags(tokens: Sequence[str], width: int) -> Iterator[str]:
+    """Lay out a command line so that no flag is parted from its value."""
+    flags: list[str] = []
+    for token in map(shlex.quote, tokens):
+        if token.startswith("--") or not flags:
+            flags.append(token)
+        else:
+            flags[-1] += f" {token}"
+    line = " "
+    for flag in flags:
+        if len(line) + 1 + len(flag) > width and line.strip():
+            yield line
+            line = " "
+        line += f" {flag}"
+    yield line
 
 
 def _trade_offs(plan: Plan) -> Iterator[str]:

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from vllm_operator.cluster.records import GpuOffer, NodeRecord
     from vllm_operator.planning.capacity import Capacity, ClassCapacity
 
+    Terms = tuple[Mapping[str, tuple[str, ...]], ...]
+
 HOSTNAME = "kubernetes.io/hostname"
 
 DISTINGUISHING_LABELS = (
@@ -26,7 +28,15 @@ DISTINGUISHING_LABELS = (
 """Labels that tell GPU classes apart, the most readable first. Nodes that an autoscaler adds later carry them too."""
 
 
-def selector_terms(chosen: ClassCapacity, capacity: Capacity) -> tuple[Mapping[str, tuple[str, ...]], ...]:
+def selector_terms(chosen: ClassCapacity, capacity: Capacity) -> Terms:
+    """Terms of required node affinity for a class, found once for each snapshot."""
+    terms = capacity.terms.get(chosen.gpu_class)
+    if terms is None:
+        terms = capacity.terms[chosen.gpu_class] = _terms(chosen, capacity)
+    return terms
+
+
+def _terms(chosen: ClassCapacity, capacity: Capacity) -> Terms:
     """Terms of required node affinity (OR-ed) that match the nodes of the chosen class and no node of another class.
 
     Node names are the last resort: they are certain, but a node that joins later is not among them.

@@ -136,6 +136,8 @@ class ClassCapacity:
     gpu_class: GpuClass
     offers: tuple[GpuOffer, ...]
     slots: Mapping[_Slot, int] = field(repr=False)
+    _names: dict[int, tuple[str, ...]] = field(default_factory=dict, compare=False, repr=False)
+    """Names by group size, sorted once."""
 
     @property
     def most_gpus_on_a_node(self) -> int:
@@ -161,11 +163,12 @@ class ClassCapacity:
 
     def node_names(self, gpus_per_replica: int) -> tuple[str, ...]:
         """Names of the nodes that are big enough for one replica, sorted; declared capacity has no nodes yet."""
-        return tuple(
-            sorted(
-                offer.node.name for offer in self.offers if not offer.declared and offer.allocatable >= gpus_per_replica
-            )
-        )
+        names = self._names.get(gpus_per_replica)
+        if names is None:
+            existing = (offer for offer in self.offers if not offer.declared)
+            names = tuple(sorted(offer.node.name for offer in existing if offer.allocatable >= gpus_per_replica))
+            self._names[gpus_per_replica] = names
+        return names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +179,10 @@ class Capacity:
     excluded: Mapping[Exclusion, tuple[GpuOffer, ...]]
     other_resources: tuple[str, ...]
     """Names of the GPU resources of the cluster that the request did not ask for, sorted."""
+    terms: dict[GpuClass, tuple[Mapping[str, tuple[str, ...]], ...]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    """Affinity of classes that were asked for before (planning.affinity)."""
 
 
 class _RecentlyUsed:
@@ -208,27 +215,29 @@ def capacity_for(gpu_filter: GpuFilter, inventory: Inventory) -> Capacity:
 
 
 def _sort_offers(gpu_filter: GpuFilter, offers: Iterable[GpuOffer]) -> Capacity:
-    class_verdicts: dict[GpuClass, Exclusion | None] = {}
-    usable: dict[GpuClass, list[GpuOffer]] = {}
-    excluded: dict[Exclusion, list[GpuOffer]] = {}
-    other_resources: set[str] = set()
+    by_class: dict[GpuClass, list[GpuOffer]] = {}
     for offer in offers:
-        gpu_class = offer.gpu_class
+        by_class.setdefault(offer.gpu_class, []).append(offer)
+    classes: list[ClassCapacity] = []
+    excluded: dict[Exclusion, list[GpuOffer]] = {}
+    for gpu_class, all_offers in by_class.items():
         if not gpu_filter.wants(gpu_class):
-            other_resources.add(gpu_class.resource_name)
             continue
-        if gpu_class not in class_verdicts:
-            class_verdicts[gpu_class] = gpu_filter.excludes_class(gpu_class)
-        exclusion = class_verdicts[gpu_class] or gpu_filter.excludes_node(offer.node, gpu_class.resource_name)
-        if exclusion is None:
-            usable.setdefault(gpu_class, []).append(offer)
-        else:
-            excluded.setdefault(exclusion, []).append(offer)
-    classes = [_class_capacity(gpu_class, its_offers) for gpu_class, its_offers in usable.items()]
+        exclusion = gpu_filter.excludes_class(gpu_class)
+        if exclusion is not None:
+            excluded.setdefault(exclusion, []).extend(all_offers)
+            continue
+        usable: list[GpuOffer] = []
+        for offer in all_offers:
+            exclusion = gpu_filter.excludes_node(offer.node, gpu_class.resource_name)
+            (usable if exclusion is None else excluded.setdefault(exclusion, [])).append(offer)
+        if usable:
+            classes.append(_class_capacity(gpu_class, usable))
+    unwanted = {gpu_class.resource_name for gpu_class in by_class if not gpu_filter.wants(gpu_class)}
     return Capacity(
         classes=tuple(sorted(classes, key=lambda capacity: class_order(capacity.gpu_class))),
         excluded={exclusion: tuple(its_offers) for exclusion, its_offers in excluded.items()},
-        other_resources=tuple(sorted(other_resources)),
+        other_resources=tuple(sorted(unwanted)),
     )
 
 
