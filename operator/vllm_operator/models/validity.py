@@ -135,6 +135,7 @@ def _quantized_group_problems(facts: ModelFacts, size: int) -> Iterator[str]:
 def _context_problems(facts: ModelFacts, size: int, context: int) -> Iterator[str]:
     if size % context:
         yield f"decode-context-parallel-size {context} does not divide tensor-parallel-size {size}"
+        return
     heads = [cache.num_kv_heads for cache in cache_kinds(facts) if isinstance(cache, AttentionCache)]
     if heads and size // context < max(heads):
         yield (

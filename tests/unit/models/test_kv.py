@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.models.kv_oracle import oracle, oracle_facts
+
+from vllm_operator.models.errors import ModelConfigError
+from vllm_operator.models.facts import Device, EngineSettings
+from vllm_operator.models.grouping import LayerSpec, SpecKind, group_layers
+from vllm_operator.models.kv import KvLayout, kv_layout
+from vllm_operator.models.settings import resolve_settings
+from vllm_operator.models.stages import layers_per_stage
+
+GIB = 2**30
+H100 = Device(product="NVIDIA H100 80GB HBM3", memory_bytes=int(79.65 * GIB))
+LLAMA, GEMMA = "meta-llama/Llama-3.1-8B-Instruct", "google/gemma-3-27b-it"
+
+
+def layout_of(model: str, asked: EngineSettings | None = None) -> KvLayout:
+    facts = oracle_facts(model)
+    return kv_layout(facts, resolve_settings(facts, asked or EngineSettings(), H100))
+
+
+def spec(layer: int, kind: SpecKind, page_bytes: int, *, block_size: int = 16, window: int | None = None) -> LayerSpec:
+    return LayerSpec(layer=layer, kind=kind, block_size=block_size, page_bytes=page_bytes, window=window)
+
+
+def test_one_token_of_llama_8b_takes_128_kib() -> None:
+    assert layout_of(LLAMA).bytes_one_sequence(131072) == 131072 * 128 * 1024
+
+
+def test_one_block_is_lost_to_the_null_block() -> None:
+    layout = layout_of(LLAMA)
+    exactly = layout.bytes_one_sequence(8192)
+    assert not layout.capacity(exactly, 8192).fits
+    assert layout.capacity(exactly, 8192).estimated_max_model_len == 8192 - 16
+    assert layout.capacity(exactly + layout.bytes_per_block, 8192).fits
+
+
+def test_more_ranks_than_heads_copy_heads() -> None:
+    eight = layout_of(LLAMA, EngineSettings(tensor_parallel_size=8))
+    sixteen = layout_of(LLAMA, EngineSettings(tensor_parallel_size=16))
+    assert sixteen.bytes_per_block == eight.bytes_per_block
+
+
+def test_short_groups_are_padded_to_the_widest() -> None:
+    layout = layout_of(GEMMA)
+    assert [group.layers for group in layout.groups] == [9, 9, 9, 9, 8, 8, 10]
+    assert layout.bytes_per_block == 10 * 131072
+
+
+def test_without_the_hybrid_manager_windows_keep_everything() -> None:
+    layout = layout_of(GEMMA, EngineSettings(flags={"disable_hybrid_kv_cache_manager": True}))
+    assert [group.kind for group in layout.groups] == ["Full"]
+    assert layout.bytes_one_sequence(131072) == 62 * GIB
+
+
+def test_states_cannot_do_without_the_hybrid_manager() -> None:
+    asked = EngineSettings(flags={"disable_hybrid_kv_cache_manager": True})
+    with pytest.raises(ModelConfigError, match="hybrid"):
+        layout_of("ai21labs/AI21-Jamba-1.5-Mini", asked)
+
+
+def test_context_parallelism_halves_a_sequence_and_refuses_windows() -> None:
+    whole = layout_of(LLAMA, EngineSettings(tensor_parallel_size=16))
+    halved = layout_of(LLAMA, EngineSettings(tensor_parallel_size=16, decode_context_parallel_size=2))
+    assert whole.bytes_one_sequence(131072) == 2 * halved.bytes_one_sequence(131072)
+    with pytest.raises(ModelConfigError):
+        layout_of(GEMMA, EngineSettings(tensor_parallel_size=32, decode_context_parallel_size=2))
+
+
+def test_an_encoder_needs_no_cache() -> None:
+    capacity = layout_of("BAAI/bge-m3").capacity(GIB, 8194)
+    assert (capacity.fits, capacity.num_blocks) == (True, 0)
+
+
+def test_an_unknown_cache_dtype_is_named() -> None:
+    with pytest.raises(ModelConfigError, match="octave_3"):
+        layout_of(LLAMA, EngineSettings(kv_cache_dtype="octave_3"))
+
+
+@pytest.mark.parametrize(
+    ("layers", "stages", "expected"),
+    [(32, 1, (32,)), (32, 3, (11, 11, 10)), (61, 2, (31, 30)), (30, 4, (7, 8, 8, 7)), (2, 2, (1, 1))],
+)
+def test_stages_take_the_rest_before_the_last(layers: int, stages: int, expected: tuple[int, ...]) -> None:
+    assert layers_per_stage(layers, stages) == expected
+
+
+def test_nearly_equal_buckets_are_padded_rather_than_cut() -> None:
+    full = [spec(index, SpecKind.FULL, 64) for index in range(13)]
+    sliding = [spec(index, SpecKind.SLIDING, 64, window=128) for index in range(13, 25)]
+    assert [len(group.specs) for group in group_layers(full + sliding, hybrid=True)] == [13, 12]
+
+
+def test_smaller_pages_take_more_tokens_where_that_divides() -> None:
+    groups = group_layers([spec(0, SpecKind.FULL, 64), spec(1, SpecKind.SLIDING, 128, window=8)], hybrid=True)
+    assert {(group.specs[0].block_size, group.specs[0].page_bytes) for group in groups} == {(32, 128), (16, 128)}
+
+
+def test_smaller_pages_are_padded_where_that_does_not_divide() -> None:
+    groups = group_layers([spec(0, SpecKind.FULL, 96), spec(1, SpecKind.SLIDING, 128, window=8)], hybrid=True)
+    assert {(group.specs[0].block_size, group.specs[0].page_bytes) for group in groups} == {(16, 128)}
+
+
+@given(
+    model=st.sampled_from(sorted(oracle()[1])),
+    length=st.integers(1, 300_000),
+    pool_gib=st.floats(0.1, 200),
+)
+def test_more_memory_never_holds_less(model: str, length: int, pool_gib: float) -> None:
+    facts = oracle_facts(model)
+    if not facts.caches or facts.kv_cache_dtype == "nvfp4":
+        return
+    layout = layout_of(model)
+    small = layout.capacity(int(pool_gib * GIB), length)
+    large = layout.capacity(int(pool_gib * 2 * GIB), length)
+    assert large.num_blocks >= small.num_blocks
+    assert large.max_concurrency >= small.max_concurrency
+    assert large.estimated_max_model_len >= small.estimated_max_model_len
+    assert small.fits <= large.fits
+    assert layout.bytes_one_sequence(length + 1) >= layout.bytes_one_sequence(length)
