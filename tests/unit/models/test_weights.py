@@ -268,6 +268,35 @@ def test_any_config_has_a_weight(kind: str, fields: dict[str, Any]) -> None:
     assert weigh({**fields, "model_type": kind}).parameter_count() >= 0
 
 
+_HUGE = 10**9
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "llama", "num_hidden_layers": _HUGE, "hidden_size": _HUGE, "vocab_size": _HUGE},
+        {"model_type": "nemotron_h", "hybrid_override_pattern": "-" * 10**6, "intermediate_size": list(range(10**5))},
+        {"model_type": "granitemoehybrid", "layer_types": ["mamba"] * 10**6, "hidden_size": 64},
+        {"model_type": "deepseek_v4", "num_hidden_layers": _HUGE, "compress_ratios": list(range(10**6))},
+        {"model_type": "qwen3_moe", "num_hidden_layers": _HUGE, "mlp_only_layers": [[1], None, *range(10**5)]},
+        {"model_type": "qwen3_vl", "vision_config": {"deepstack_visual_indexes": list(range(10**6))}},
+        {
+            "model_type": "llama",
+            "num_hidden_layers": 126,
+            "quantization_config": {
+                "quant_method": "fp8",
+                "modules_to_not_convert": [f"a*b*{index}" for index in range(20_000)],
+            },
+        },
+    ],
+    ids=lambda config: str(config["model_type"]),
+)
+def test_oversized_configs_are_weighed_in_bounded_time(config: dict[str, Any]) -> None:
+    started = time.perf_counter()
+    weigh(config).parameter_count()
+    assert time.perf_counter() - started < 5
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     model=st.sampled_from(

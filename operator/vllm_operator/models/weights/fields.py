@@ -9,8 +9,6 @@ from typing import Any
 Config = Mapping[str, Any]
 
 _LARGEST = 10**9
-_MOST_ITEMS = 4096
-"""No model has more layers; longer lists are cut."""
 _LONGEST_LIST = 65536
 
 

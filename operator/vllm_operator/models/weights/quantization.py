@@ -54,6 +54,8 @@ class Pattern:
 
 
 _LONGEST_EXPRESSION = 300
+_MOST_PATTERNS = 1000
+"""Wildcards of one ignore list that are read; each is tried on every layer."""
 _MOST_REPEATS = 3
 _REPEATED_GROUP = re.compile(r"\)[*+{]")
 _REPEAT = re.compile(r"(?<!\\)[*+{]")
@@ -449,7 +451,11 @@ def _ignores(names: Sequence[str]) -> dict[str, Any]:
             prefixes.append(canonical(name[:-1]))
         else:
             patterns.append(Pattern(canonical(name)))
-    return {"exact_names": frozenset(exact), "prefixes": tuple(prefixes), "patterns": tuple(patterns)}
+    return {
+        "exact_names": frozenset(exact),
+        "prefixes": tuple(prefixes[:_MOST_PATTERNS]),
+        "patterns": tuple(patterns[:_MOST_PATTERNS]),
+    }
 
 
 def _canonical_pattern(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vllm_operator.models.weights.fields import flag, integer, items
+from vllm_operator.models.weights.fields import flag, integer, integers, items
 from vllm_operator.models.weights.modules import Experts, Layer, Linear, Module, Tensor, divided, whole
 
 if TYPE_CHECKING:
@@ -54,12 +54,11 @@ def expert_layers(config: Config) -> tuple[bool, ...]:
     frequencies = items(config, "moe_layer_freq", "moe_layers_freq")
     if len(frequencies) >= count:
         return tuple(bool(value) for value in frequencies[:count])
-    return tuple(_is_sparse(config, index, count) for index in range(count))
+    dense = integers(config, "mlp_only_layers")
+    return tuple(index not in dense and _is_sparse(config, index, count) for index in range(count))
 
 
 def _is_sparse(config: Config, index: int, count: int) -> bool:
-    if index in items(config, "mlp_only_layers"):
-        return False
     if "decoder_sparse_step" in config:
         step = integer(config, "decoder_sparse_step", default=1)
         return step > 0 and (index + 1) % step == 0

@@ -35,7 +35,7 @@ from vllm_operator.models.weights.families.state_space import (
     short_convolution,
 )
 from vllm_operator.models.weights.families.traits import Bias, QkNorm, Traits
-from vllm_operator.models.weights.fields import flag, integer, items, section, text
+from vllm_operator.models.weights.fields import flag, integer, integers, items, section, text
 from vllm_operator.models.weights.modules import (
     Blueprint,
     Experts,
@@ -102,10 +102,12 @@ def nemotron_h(config: Config) -> Blueprint:
         "E": _norm(hidden) + _nemotron_experts(config) if expert_count(config) else (),
     }
     layers = []
+    sizes = [size for size in items(config, "intermediate_size") if isinstance(size, int)]
+    sizes = sizes or [intermediate_size(config)]
     dense_seen = 0
     for kind in _nemotron_pattern(config):
         if kind == "-":
-            layers.append(_norm(hidden) + _nemotron_dense(config, dense_seen))
+            layers.append(_norm(hidden) + _nemotron_dense(config, sizes[min(dense_seen, len(sizes) - 1)]))
             dense_seen += 1
         else:
             layers.append(kinds[kind])
@@ -139,13 +141,11 @@ def _nemotron_mixer(config: Config) -> Mamba2Shape:
     )
 
 
-def _nemotron_dense(config: Config, index: int) -> Layer:
-    sizes = items(config, "intermediate_size")
-    size = sizes[min(index, len(sizes) - 1)] if sizes else intermediate_size(config)
+def _nemotron_dense(config: Config, size: int) -> Layer:
     return feed_forward(
         LAYER + "mixer",
         hidden=hidden_size(config),
-        intermediate=size if isinstance(size, int) else 0,
+        intermediate=size,
         gated=False,
         bias=flag(config, "mlp_bias"),
     )
@@ -226,7 +226,7 @@ def granite_hybrid(config: Config) -> Blueprint:
         forward = feed_forward(LAYER + "shared_mlp", hidden=hidden, intermediate=shared_intermediate_size(config))
     norms = _norm(hidden, 2)
     mixers = {"mamba": mamba2(LAYER + "mamba", shape), "attention": attention(config, traits)}
-    kinds = items(config, "layer_types", "layers_block_type") or ("mamba",) * layer_count(config)
+    kinds = items(config, "layer_types", "layers_block_type")[:4096] or ("mamba",) * layer_count(config)
     layers = [norms + mixers.get(str(kind), mixers["attention"]) + forward for kind in kinds]
     return assemble(config, traits, _shared(layers))
 
@@ -244,7 +244,7 @@ def bamba(config: Config) -> Blueprint:
         bias=flag(config, "mamba_proj_bias"),
         conv_bias=flag(config, "mamba_conv_bias", default=True),
     )
-    attended = set(items(config, "attn_layer_indices"))
+    attended = integers(config, "attn_layer_indices")
     types = items(config, "layer_types", "layers_block_type")
     forward, norms = mlp(config, _PLAIN), _norm(hidden, 2)
     mixer, attend = mamba2(LAYER + "mamba", shape), attention(config, _PLAIN)
@@ -313,7 +313,7 @@ def lfm2(config: Config) -> Blueprint:
     sparse_at = expert_layers(config)
     sparse = moe_modules(config, replace(traits, routing_bias=flag(config, "use_expert_bias")))
     types = items(config, "layer_types")
-    attended = set(items(config, "full_attn_idxs"))
+    attended = integers(config, "full_attn_idxs")
     norms, attend = _norm(hidden, 2), attention(config, traits)
     layers = []
     for index, is_sparse in enumerate(sparse_at):
@@ -376,7 +376,7 @@ def kimi_linear(config: Config) -> Blueprint:
         smallest_expert_share=integer(config, "min_moe_intermediate_per_partition", default=256),
     )
     # Layers are numbered from one here.
-    delta_layers = set(items(linear, "kda_layers"))
+    delta_layers = integers(linear, "kda_layers")
     sparse_at = expert_layers(config)
     sparse = moe_modules(config, traits) if any(sparse_at) else ()
     dense, norms, latent = mlp(config, traits), _norm(hidden, 2), latent_attention(config)

@@ -28,7 +28,7 @@ from vllm_operator.models.weights.families.experts import (
     moe_modules,
 )
 from vllm_operator.models.weights.families.traits import Bias, QkNorm, Traits
-from vllm_operator.models.weights.fields import flag, integer, items, section
+from vllm_operator.models.weights.fields import flag, integer, integers, items, section
 from vllm_operator.models.weights.modules import (
     Blueprint,
     Experts,
@@ -160,7 +160,7 @@ def llama4(config: Config) -> Blueprint:
     traits = Traits(mlp_bias=Bias.NEVER, mlp="feed_forward", moe="feed_forward", shared="shared_expert")
     norms = _norms(hidden_size(config)) + attention(config, traits)
     sparse_at = expert_layers({"interleave_moe_layer_step": 1, **config})
-    named = items(config, "moe_layers")
+    named = integers(config, "moe_layers")
     width = integer(config, "intermediate_size")
     sparse = norms + moe_modules({**config, "shared_expert_intermediate_size": width}, traits)
     dense = norms + mlp(config, traits, intermediate=integer(config, "intermediate_size_mlp", default=width))

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from vllm_operator.models.weights.fields import Config
 
 NAME = "vision_tower"
+_MOST_MERGERS = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +147,7 @@ def qwen3_vl_tower(config: Config) -> Layer:
         )
     )
     layer += _parameters(2 * hidden) + _divided_pair(merged, merged, out)
-    for _ in items(vision, "deepstack_visual_indexes"):
+    for _ in items(vision, "deepstack_visual_indexes")[:_MOST_MERGERS]:
         layer += _parameters(2 * merged) + _divided_pair(merged, merged, out)
     return layer
 
