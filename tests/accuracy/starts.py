@@ -18,6 +18,12 @@ from vllm_operator.models.weights import WeightBytes, weights_per_gpu
 DATA = Path(__file__).parents[1] / "data" / "measured"
 GIB = 1024**3
 
+UNSTATED_INPUT = {
+    "a100-40-llama3-8b-v066": "2,048 sequences, which its source does not state",
+    "5070ti-5090d-qwen3coder30b-fp8-pp2-fail": "an uneven VLLM_PP_LAYER_PARTITION",
+}
+"""Starts whose outcome hangs on a setting that the question does not carry, and which."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:

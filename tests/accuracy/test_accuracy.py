@@ -5,13 +5,7 @@ from __future__ import annotations
 import statistics
 
 from tests.accuracy.errors import kv_misses, summary, weight_misses, wrong_verdicts
-from tests.accuracy.starts import starts
-
-UNSTATED_INPUT = {
-    "a100-40-llama3-8b-v066": "2,048 sequences, which its source does not state",
-    "5070ti-5090d-qwen3coder30b-fp8-pp2-fail": "an uneven VLLM_PP_LAYER_PARTITION",
-}
-"""Starts whose outcome hangs on a setting that the row does not carry, and which."""
+from tests.accuracy.starts import UNSTATED_INPUT, starts
 
 RAN_A_LEAN_SAMPLER = "a100-80-qwen2-7b-025"
 """A 0.10.1.1 start that left 0.9 GiB more than the sorting sampler would have: inside its interval."""

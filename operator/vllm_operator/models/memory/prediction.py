@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vllm_operator.models.grouping import SpecKind
 from vllm_operator.models.memory import constants as table
 from vllm_operator.models.memory.failure import Failure, StartFailure, StartFigures, first_failure
 from vllm_operator.models.memory.interval import Doubts, interval_bytes
@@ -165,7 +166,7 @@ DEFAULT_MAX_LORA_RANK = 16
 
 LARGEST_FLAG = 1e15
 
-STATE_KIND = "State"
+STATE_KIND = SpecKind.STATE.value
 STATE_BLOCKS_CHECKED_SINCE = (0, 17, 0)
 
 _UNIFIED_NAMES = ("gb10", "dgx spark", "thor", "strix", "apu")
