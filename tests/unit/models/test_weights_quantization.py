@@ -16,7 +16,8 @@ from vllm_operator.models.weights.formats import (
     experts_bytes,
     linear_bytes,
 )
-from vllm_operator.models.weights.quantization import canonical, quantization_rules
+from vllm_operator.models.weights.quantization import quantization_rules
+from vllm_operator.models.weights.rules import canonical
 
 QKV = "model.layers.0.self_attn.qkv_proj"
 QKV_PARTS = ("q_proj", "k_proj", "v_proj")

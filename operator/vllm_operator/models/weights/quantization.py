@@ -1,183 +1,24 @@
-"""Which format each layer of a checkpoint is stored in: a quantization config, read as vLLM reads it.
+"""A checkpoint's quantization config, read as vLLM reads it.
 
-`quantization_rules` turns `quantization_config` (or `hf_quant_config.json`) into `QuantizationRules`, which answers for
-one layer at a time. Layers that vLLM builds without a quantization config are marked so in the blueprint.
+`quantization_rules` turns `quantization_config` (or `hf_quant_config.json`) into `QuantizationRules`.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
-from functools import lru_cache
+from dataclasses import replace
 from typing import Any
 
 from vllm_operator.models.weights.formats import PLAIN, Storage, WeightFormat
-
-_WILDCARD = re.compile(r"[*?\[]")
-_WRAPPERS = ("model", "language_model", "backbone", "transformer", "thinker", "llm", "text_model", "decoder")
-
-
-def canonical(name: str) -> str:
-    """A layer's name without the wrappers that checkpoints and vLLM put before it.
-
-    `model.language_model.layers.0.mlp`, `language_model.model.layers.0.mlp` and `backbone.layers.0.mlp` are one layer.
-    """
-    parts = name.split(".")
-    start = 0
-    while start < len(parts) - 1 and parts[start] in _WRAPPERS:
-        start += 1
-    return ".".join(parts[start:])
-
-
-@dataclass(frozen=True, slots=True)
-class Pattern:
-    """One entry of an ignore or target list."""
-
-    text: str
-    prefix: bool = False
-    substring: bool = False
-
-    def matches(self, name: str) -> bool:
-        """Whether the layer of that canonical name is meant."""
-        if self.text.startswith("re:"):
-            expression = _expression(self.text[3:])
-            return expression.search(name) is not None or expression.search("model." + name) is not None
-        if "*" in self.text:
-            return fnmatchcase(name, self.text)
-        if name == self.text:
-            return True
-        if self.substring and self.text in name:
-            return True
-        return self.prefix and name.startswith(self.text + ".")
-
-
-_LONGEST_EXPRESSION = 300
-_MOST_PATTERNS = 1000
-"""Wildcards of one ignore list that are read; each is tried on every layer."""
-_MOST_REPEATS = 3
-_REPEATED_GROUP = re.compile(r"\)[*+{]")
-_REPEAT = re.compile(r"(?<!\\)[*+{]")
-_NOTHING = re.compile(r"(?!)")
-
-
-@lru_cache(maxsize=1024)
-def _expression(pattern: str) -> re.Pattern[str]:
-    """A `re:` entry, compiled for `search`. One that could take long on a layer's name matches nothing.
-
-    Configs come from strangers: `(a+)+b` or a row of `.*` would stop the operator. What is at the ends costs nothing,
-    as `search` starts anywhere and need not reach the end.
-    """
-    body, anchored = pattern, True
-    while body.startswith(".*"):
-        body, anchored = body[2:], False
-    while body.endswith(".*") and not body.endswith("\\.*"):
-        body = body[:-2]
-    if len(body) > _LONGEST_EXPRESSION or _REPEATED_GROUP.search(body) or len(_REPEAT.findall(body)) > _MOST_REPEATS:
-        return _NOTHING
-    try:
-        return re.compile(f"^(?:{body})" if anchored else body)
-    except (re.error, OverflowError, RecursionError):
-        return _NOTHING
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rule:
-    """Layers that match a target, or lie below a named one, are stored in this format."""
-
-    fmt: WeightFormat
-    names: frozenset[str] = frozenset()
-    patterns: tuple[Pattern, ...] = ()
-    everything: bool = True
-
-    def covers(self, name: str) -> bool:
-        """Whether the layer of that canonical name is meant."""
-        return self._named(name) or any(pattern.matches(name) for pattern in self.patterns)
-
-    def _named(self, name: str) -> bool:
-        while name:
-            if name in self.names:
-                return True
-            name = name.rpartition(".")[0]
-        return False
-
-
-def _rule(fmt: WeightFormat, targets: Sequence[str], *, everything: bool = False) -> Rule:
-    plain = [target for target in targets if not target.startswith("re:") and "*" not in target]
-    patterns = [target for target in targets if target.startswith("re:") or "*" in target]
-    return Rule(
-        fmt=fmt,
-        names=frozenset(canonical(target.strip()) for target in plain),
-        patterns=tuple(Pattern(_canonical_pattern(target)) for target in patterns),
-        everything=everything,
-    )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QuantizationRules:
-    """The formats of a checkpoint's layers."""
-
-    method: str | None = None
-    linear: WeightFormat = PLAIN
-    experts: WeightFormat = PLAIN
-    head_quantized: bool = False
-    exact_names: frozenset[str] = frozenset()
-    prefixes: tuple[str, ...] = ()
-    """Beginnings of the names that are left alone: most wildcards are of the form `layers.0.self_attn*`."""
-    patterns: tuple[Pattern, ...] = ()
-    rules: tuple[Rule, ...] = ()
-    known: bool = True
-    """False when the method is not one that this module models."""
-
-    @property
-    def by_name(self) -> bool:
-        """Whether the answer depends on the layer's name at all."""
-        return bool(self.exact_names or self.prefixes or self.patterns or self.rules)
-
-    def for_linear(self, name: str, parts: tuple[str, ...] = ()) -> WeightFormat:
-        """The format of a linear layer; a fused layer is left alone when its parts are."""
-        return self._decide(name, parts, self.linear)
-
-    def for_head(self, name: str) -> WeightFormat:
-        """The format of the output head: left alone unless a rule names it or the method quantizes it in words."""
-        if self.head_quantized:
-            return self.linear
-        if self._ignored(name):
-            return PLAIN
-        return next((rule.fmt for rule in self.rules if rule.covers(name)), PLAIN)
-
-    def for_experts(self, name: str) -> WeightFormat:
-        """The format of a layer's routed experts."""
-        samples = (f"{name}.0.down_proj", f"{name}.0.w2")
-        return self._decide(name, (), self.experts, samples=samples)
-
-    def _decide(
-        self, name: str, parts: tuple[str, ...], default: WeightFormat, *, samples: tuple[str, ...] = ()
-    ) -> WeightFormat:
-        if default is PLAIN and not self.rules:
-            return PLAIN
-        name = canonical(name)
-        parent = name.rpartition(".")[0]
-        siblings = tuple(f"{parent}.{part}" for part in parts)
-        if self._ignored(name) or (siblings and all(self._ignored(sibling) for sibling in siblings)):
-            return PLAIN
-        if any(self._ignored(canonical(sample)) for sample in samples):
-            return PLAIN
-        # Layers that a rule names come before those that it means by their class.
-        for rule in sorted(self.rules, key=lambda rule: rule.everything):
-            candidates = (name, *siblings, *map(canonical, samples))
-            if rule.everything or any(rule.covers(candidate) for candidate in candidates):
-                return rule.fmt
-        return PLAIN if self.rules else default
-
-    def _ignored(self, name: str) -> bool:
-        if name in self.exact_names or name.startswith(self.prefixes):
-            return True
-        return any(pattern.matches(name) for pattern in self.patterns)
-
-
-UNQUANTIZED = QuantizationRules()
+from vllm_operator.models.weights.rules import (
+    UNQUANTIZED,
+    Pattern,
+    QuantizationRules,
+    Rule,
+    canonical,
+    ignores,
+    rule_for,
+)
 
 
 def quantization_rules(config: Mapping[str, Any] | None, *, runtime: str | None = None) -> QuantizationRules:
@@ -251,7 +92,7 @@ def _fp8(config: Mapping[str, Any], method: str) -> QuantizationRules:
     else:
         static = config.get("activation_scheme") == "static"
         fmt = WeightFormat(storage=Storage.BYTE_TENSOR, bits=8, static_input_scale=static)
-    return QuantizationRules(method=method, linear=fmt, experts=fmt, **_ignores(skipped))
+    return QuantizationRules(method=method, linear=fmt, experts=fmt, **ignores(skipped))
 
 
 def deepseek_v4_rules(config: Mapping[str, Any], *, expert_dtype: str) -> QuantizationRules:
@@ -323,8 +164,8 @@ def _auto_round(config: Mapping[str, Any]) -> QuantizationRules:
     named = blocks.split(",") if isinstance(blocks, str) else _strings(blocks)
     rules: tuple[Rule, ...] = ()
     if named:
-        rules = (_rule(fmt, named),)
-    return QuantizationRules(method="auto-round", linear=fmt, experts=fmt, rules=rules, **_ignores(plain))
+        rules = (rule_for(fmt, named),)
+    return QuantizationRules(method="auto-round", linear=fmt, experts=fmt, rules=rules, **ignores(plain))
 
 
 def _bitsandbytes(config: Mapping[str, Any]) -> QuantizationRules:
@@ -347,7 +188,7 @@ def _modelopt(config: Mapping[str, Any]) -> QuantizationRules:
     fmt = _modelopt_format(algorithm, config)
     if fmt is None:
         return QuantizationRules(method="modelopt", known=False)
-    return QuantizationRules(method="modelopt", linear=fmt, experts=fmt, **_ignores(skipped))
+    return QuantizationRules(method="modelopt", linear=fmt, experts=fmt, **ignores(skipped))
 
 
 def _modelopt_format(algorithm: str, config: Mapping[str, Any]) -> WeightFormat | None:
@@ -377,10 +218,10 @@ def _modelopt_mixed(config: Mapping[str, Any], skipped: Sequence[str]) -> Quanti
             fmt = _modelopt_format(_text(setting.get("quant_algo")).upper(), setting)
             if fmt is not None:
                 by_format.setdefault(fmt, []).append(str(name))
-    rules = [_rule(fmt, names) for fmt, names in by_format.items()]
+    rules = [rule_for(fmt, names) for fmt, names in by_format.items()]
     if not rules:
         rules = list(_compressed_groups(config, modelopt=True))
-    return QuantizationRules(method="modelopt", rules=tuple(rules), known=bool(rules), **_ignores(skipped))
+    return QuantizationRules(method="modelopt", rules=tuple(rules), known=bool(rules), **ignores(skipped))
 
 
 def _compressed_tensors(config: Mapping[str, Any]) -> QuantizationRules:
@@ -388,8 +229,8 @@ def _compressed_tensors(config: Mapping[str, Any]) -> QuantizationRules:
     rules = _compressed_groups(config, modelopt=False)
     if len(rules) == 1 and rules[0].everything:
         fmt = rules[0].fmt
-        return QuantizationRules(method="compressed-tensors", linear=fmt, experts=fmt, **_ignores(skipped))
-    return QuantizationRules(method="compressed-tensors", rules=rules, known=bool(rules), **_ignores(skipped))
+        return QuantizationRules(method="compressed-tensors", linear=fmt, experts=fmt, **ignores(skipped))
+    return QuantizationRules(method="compressed-tensors", rules=rules, known=bool(rules), **ignores(skipped))
 
 
 def _compressed_groups(config: Mapping[str, Any], *, modelopt: bool) -> tuple[Rule, ...]:
@@ -403,7 +244,7 @@ def _compressed_groups(config: Mapping[str, Any], *, modelopt: bool) -> tuple[Ru
         fmt = _compressed_format(group, _text(group.get("format") or config.get("format")), modelopt=modelopt)
         targets = _strings(group.get("targets"))
         everything = any(target in ("Linear", "FusedMoE", "RoutedExperts") for target in targets)
-        rules.append(_rule(fmt, targets, everything=everything))
+        rules.append(rule_for(fmt, targets, everything=everything))
     return tuple(rules)
 
 
@@ -437,29 +278,6 @@ def _compressed_format(group: Mapping[str, Any], form: str, *, modelopt: bool) -
     if modelopt or (strategy == "tensor" and kind == "float"):
         return WeightFormat(storage=Storage.BYTE_TENSOR, bits=8, static_input_scale=static)
     return WeightFormat(storage=Storage.BYTE_CHANNEL, bits=8, static_input_scale=static)
-
-
-def _ignores(names: Sequence[str]) -> dict[str, Any]:
-    """Plain names go to a set, the rest stay patterns: lists of a thousand names are common."""
-    exact, prefixes, patterns = set(), [], []
-    for name in dict.fromkeys(names):
-        if name.startswith("re:"):
-            patterns.append(Pattern(name))
-        elif not _WILDCARD.search(name):
-            exact.add(canonical(name))
-        elif name.endswith("*") and not _WILDCARD.search(name[:-1]):
-            prefixes.append(canonical(name[:-1]))
-        else:
-            patterns.append(Pattern(canonical(name)))
-    return {
-        "exact_names": frozenset(exact),
-        "prefixes": tuple(prefixes[:_MOST_PATTERNS]),
-        "patterns": tuple(patterns[:_MOST_PATTERNS]),
-    }
-
-
-def _canonical_pattern(text: str) -> str:
-    return text if text.startswith("re:") else canonical(text)
 
 
 def _strings(value: object) -> tuple[str, ...]:

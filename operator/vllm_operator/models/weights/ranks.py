@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from vllm_operator.models.weights.formats import PLAIN, ExpertPadding, experts_bytes, linear_bytes
 from vllm_operator.models.weights.modules import Experts, Layer, Linear, Module, Sharding, Tensor, Vocabulary
-from vllm_operator.models.weights.quantization import UNQUANTIZED, QuantizationRules
+from vllm_operator.models.weights.rules import UNQUANTIZED, QuantizationRules
 
 if TYPE_CHECKING:
     from vllm_operator.models.weights.modules import Blueprint

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vllm_operator.models.settings import ResolvedSettings
     from vllm_operator.models.weights.fields import Config
     from vllm_operator.models.weights.modules import Blueprint
-    from vllm_operator.models.weights.quantization import QuantizationRules
+    from vllm_operator.models.weights.rules import QuantizationRules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
