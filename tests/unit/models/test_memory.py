@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from vllm_operator.models.memory import MemoryPrediction
 
 GIB = 1024**3
+MEASURED = Path(__file__).parents[2] / "data" / "measured"
 LLAMA_8B_CONFIG: dict[str, Any] = {
     "architectures": ["LlamaForCausalLM"],
     "model_type": "llama",
@@ -126,6 +129,22 @@ def test_a_stated_cache_size_is_taken_as_it_is() -> None:
 def test_offloaded_layers_leave_embedding_and_head() -> None:
     prediction = _predict(replace(SERVED, flags={"cpu_offload_gb": 100}))
     assert prediction.weights_bytes == 2 * 128256 * 4096 * 2
+
+
+def test_more_sequences_than_state_blocks_fail_after_the_cache_is_sized() -> None:
+    configs = json.loads((MEASURED / "configs.json").read_text(encoding="utf-8"))
+    hybrid = parse_model(configs["Qwen__Qwen3-Next-80B-A3B-Instruct"])
+    device = Device(product="NVIDIA H100 80GB HBM3", memory_bytes=48 * GIB)
+    settings = EngineSettings(
+        version="0.33.0", tensor_parallel_size=4, max_model_len=4096, max_num_seqs=1024, max_num_batched_tokens=2048
+    )
+    prediction = predict_memory(hybrid, resolve_settings(hybrid, settings, device), device)
+    assert prediction.failure is StartFailure.POST_KV
+    assert prediction.capacity is not None
+    blocks = prediction.capacity.num_blocks
+    assert f"set max_num_seqs to {blocks} or less" in prediction.notes[0]
+    fewer = replace(settings, max_num_seqs=blocks)
+    assert predict_memory(hybrid, resolve_settings(hybrid, fewer, device), device).starts
 
 
 def test_replicas_that_share_experts_pay_for_all_their_tokens() -> None:
