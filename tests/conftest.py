@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
     from tests.controlplane.client import Api
     from tests.controlplane.given import GivenCluster
@@ -21,6 +21,18 @@ if TYPE_CHECKING:
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option that rewrites golden files."""
     parser.addoption("--update-golden", action="store_true", help="rewrite golden files; review the diff like code")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the end of the operator's log with each failure on the plane."""
+    report: pytest.TestReport = yield
+    scene = getattr(item, "funcargs", {}).get("scene")
+    if report.failed and scene is not None:
+        report.sections.append(("operator log", scene.operator_log()[-4000:]))
+    return report
 
 
 @pytest.fixture
@@ -87,7 +99,10 @@ def api(scene: Scene) -> Api:
 
 @pytest.fixture
 def namespace(api: Api) -> Iterator[str]:
-    """A namespace of the test's own; afterwards its deployments are deleted and their GPUs free again."""
+    """A namespace of the test's own; afterwards its GPUs are free again.
+
+    Nothing waits for the namespace itself to go: one with graceful deletions takes Kubernetes 5 s.
+    """
     name = f"t-{uuid.uuid4().hex[:8]}"
     api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     api.wait("Namespace", name, lambda obj: obj["status"].get("phase") == "Active")
@@ -95,4 +110,5 @@ def namespace(api: Api) -> Iterator[str]:
     for obj in api.list("VLLMDeployment", name):
         api.delete("VLLMDeployment", obj["metadata"]["name"], name)
     api.delete("Namespace", name)
-    api.wait_gone("Namespace", name, seconds=60)
+    for pod in api.list("Pod", name):
+        api.wait_gone("Pod", pod["metadata"]["name"], name)
