@@ -16,11 +16,21 @@ from vllm_operator.models.weights.totals import allocated_padding
 # One model a line: its config and rows of [GPU, TP, PP, dtype, bytes on one rank of each stage], as vLLM 0.33.0
 # allocates parameters (computed by its own classes on simulated GPUs).
 _REFERENCE = Path(__file__).parents[2] / "data" / "weights" / "reference.jsonl"
+# Families that the reference does not have: the parameter counts that their publishers state, and the fields of their
+# configs that shape them.
+_PUBLISHED = _REFERENCE.with_name("published.jsonl")
 _TOLERANCE = 0.001
 
 
-def _models() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in _REFERENCE.read_text().splitlines()]
+def _models(path: Path = _REFERENCE) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.mark.parametrize("entry", _models(_PUBLISHED), ids=lambda entry: str(entry["model"]))
+def test_other_families_have_their_published_size(entry: dict[str, Any]) -> None:
+    weighing = weigh(entry["config"])
+    assert weighing.parameter_count() == pytest.approx(entry["parameters"], rel=_TOLERANCE)
+    assert weighing.exact
 
 
 @pytest.mark.parametrize("entry", _models(), ids=lambda entry: str(entry["model"]))

@@ -38,6 +38,39 @@ def moon_tower(config: Config) -> Layer:
     return layer + parameters(2 * hidden) + dense(merged, merged) + dense(merged, out)
 
 
+def glm4v_tower(config: Config) -> Layer:
+    """GLM-4.1V and 4.5V: gated blocks as wide as the language model, a strided convolution, a gated merger."""
+    vision = section(config, "vision_config")
+    hidden = integer(vision, "hidden_size", default=1536)
+    out = integer(vision, "out_hidden_size", default=hidden_size(section(config, "text_config")))
+    patch = integer(vision, "patch_size", default=14) or 14
+    side = integer(vision, "image_size", default=336) // patch
+    frames = integer(vision, "temporal_patch_size", default=2)
+    merge = integer(vision, "spatial_merge_size", default=2) ** 2
+    context = divided(integer(vision, "intermediate_size", default=13696))
+    layer = parameters(3 * frames * patch**2 * hidden + hidden, side * side * hidden, 2 * hidden)
+    layer += blocks(
+        Blocks(
+            hidden=hidden,
+            intermediate=out,
+            heads=integer(vision, "num_heads", default=12),
+            depth=integer(vision, "depth", default=24),
+            gated=True,
+            attention_bias=flag(vision, "attention_bias"),
+            output_bias=False,
+            mlp_bias=False,
+            norm_bias=False,
+        )
+    )
+    layer += parameters(merge * hidden * out + out, 2 * out)
+    return (
+        *layer,
+        Linear(name=NAME + ".merger.proj", inputs=whole(out), outputs=(divided(out),), quantizable=False),
+        Linear(name=NAME + ".merger.gate_up", inputs=whole(out), outputs=(context, context), quantizable=False),
+        Linear(name=NAME + ".merger.down", inputs=context, outputs=(whole(out),), quantizable=False),
+    )
+
+
 def kimi_k3_tower(config: Config) -> Layer:
     """Kimi K3: MoonViT without biases and with wider heads, RMS norms and a second-generation patch merger."""
     vision = section(config, "vision_config")

@@ -262,6 +262,8 @@ TOWERS: dict[str, Callable[[Config], Layer]] = {
     "mistral3": pixtral_tower,
     "kimi_vl": native_towers.moon_tower,
     "kimi_k25": native_towers.moon_tower,
+    "glm4v": native_towers.glm4v_tower,
+    "glm4v_moe": native_towers.glm4v_tower,
     "kimi_k3": native_towers.kimi_k3_tower,
     "minimax_m3_vl": native_towers.minimax_m3_tower,
     "gemma4": native_towers.gemma4_tower,

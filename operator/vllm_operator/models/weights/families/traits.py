@@ -83,6 +83,11 @@ _NO_BIAS = Traits(qkv_bias=Bias.NEVER, output_bias=Bias.NEVER, mlp_bias=Bias.NEV
 _ALL_BIAS = Traits(qkv_bias=Bias.ALWAYS, output_bias=Bias.ALWAYS, mlp_bias=Bias.ALWAYS, gated=False, norm_bias=True)
 _DEEPSEEK_MOE = Traits(output_bias=Bias.NEVER, mlp_bias=Bias.NEVER)
 
+_GLM4 = Traits(output_bias=Bias.NEVER, mlp_bias=Bias.NEVER, norms=4)
+_GLM4_MOE = Traits(
+    output_bias=Bias.NEVER, mlp_bias=Bias.NEVER, routing_bias=True, router_dtype="float32", qk_norm=QkNorm.CONFIG
+)
+
 TRAITS: dict[str, Traits] = {
     "llama": _LLAMA,
     "mistral": _NO_BIAS,
@@ -221,10 +226,10 @@ TRAITS: dict[str, Traits] = {
         attention="self_attention",
     ),
     "glm": Traits(output_bias=Bias.NEVER, mlp_bias=Bias.NEVER),
-    "glm4": Traits(output_bias=Bias.NEVER, mlp_bias=Bias.NEVER, norms=4),
-    "glm4_moe": Traits(
-        output_bias=Bias.NEVER, mlp_bias=Bias.NEVER, routing_bias=True, router_dtype="float32", qk_norm=QkNorm.CONFIG
-    ),
+    "glm4": _GLM4,
+    "glm4_moe": _GLM4_MOE,
+    "glm4v_moe_text": _GLM4_MOE,
+    "glm4v_text": _GLM4,
     "nemotron": Traits(gated=False, norm_bias=True),
     "exaone": Traits(qkv_bias=Bias.NEVER, output_bias=Bias.NEVER, mlp_bias=Bias.NEVER, attention="attn.attention"),
     "exaone4": Traits(qkv_bias=Bias.NEVER, output_bias=Bias.NEVER, mlp_bias=Bias.NEVER, qk_norm=QkNorm.PER_HEAD),
