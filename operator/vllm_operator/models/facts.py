@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from vllm_operator.models.caches import ModelCaches
+    from vllm_operator.models.caches import LayerCache, ModelCaches
 
 
 class FactsBasis(StrEnum):
@@ -124,6 +124,8 @@ class ModelFacts:
     """Data type that the checkpoint asks for its KV cache, by vLLM's name; None: the model's own."""
     caches: ModelCaches = ()
     """What each layer keeps for a sequence, first layer first; nothing for layers that read another's cache."""
+    draft_caches: tuple[LayerCache, ...] = ()
+    """What the checkpoint's own draft layers keep, when speculative decoding uses them."""
     checkpoint: CheckpointFacts | None = None
     source: ModelSource | None = None
     parameters: int | None = None

@@ -167,7 +167,16 @@ def _layer_specs(facts: ModelFacts, resolved: ResolvedSettings) -> list[LayerSpe
             if key not in made:
                 made[key] = _sized(_spec(cache, resolved, protected=index in protected))
             specs.append(_placed(made[key], index))
+    if _drafts_for_itself(resolved):
+        drafts = [_sized(_spec(cache, resolved, protected=False)) for cache in facts.draft_caches]
+        specs += [_placed(draft, count - 1) for draft in drafts]
     return specs
+
+
+def _drafts_for_itself(resolved: ResolvedSettings) -> bool:
+    """Whether speculative decoding runs the checkpoint's own draft layers (`mtp`, `deepseek_mtp`, ...)."""
+    method = (resolved.speculative or {}).get("method")
+    return isinstance(method, str) and method.lower().endswith("mtp")
 
 
 def _sized(spec: LayerSpec) -> LayerSpec:

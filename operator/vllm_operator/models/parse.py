@@ -12,7 +12,7 @@ from vllm_operator.models.facts import ModelFacts
 from vllm_operator.models.families.defaults import with_class_defaults
 from vllm_operator.models.families.heads import attention_heads, head_size, hidden_size, kv_heads, layer_count
 from vllm_operator.models.families.kinds import unknown_kinds
-from vllm_operator.models.families.layers import model_caches
+from vllm_operator.models.families.layers import draft_caches, model_caches
 from vllm_operator.models.lengths import default_max_model_len, derived_max_model_len
 from vllm_operator.models.weights.fields import flag, integer, items, section, text
 
@@ -74,6 +74,7 @@ def parse_model(
         generates=not (is_encoder_only(architecture) or architecture.endswith(_POOLING_SUFFIXES)),
         is_encoder_decoder=flag(config, "is_encoder_decoder"),
         caches=caches,
+        draft_caches=draft_caches(inner, caches),
         checkpoint=checkpoint,
         source=source,
         assumptions=_assumptions(inner, architecture),

@@ -121,3 +121,9 @@ def test_more_memory_never_holds_less(model: str, length: int, pool_gib: float) 
     assert large.estimated_max_model_len >= small.estimated_max_model_len
     assert small.fits <= large.fits
     assert layout.bytes_one_sequence(length + 1) >= layout.bytes_one_sequence(length)
+
+
+def test_a_checkpoints_own_draft_layers_count_when_they_are_used() -> None:
+    drafting = EngineSettings(speculative={"method": "mtp", "num_speculative_tokens": 1})
+    plain = layout_of("deepseek-ai/DeepSeek-R1")
+    assert layout_of("deepseek-ai/DeepSeek-R1", drafting).bytes_per_block == plain.bytes_per_block * 62 // 61

@@ -7,6 +7,7 @@ from tests.unit.models.kv_oracle import oracle_facts
 
 from vllm_operator.models.facts import Device, EngineSettings
 from vllm_operator.models.gpu_generation import capability_of
+from vllm_operator.models.parse import parse_model
 from vllm_operator.models.settings import resolve_settings
 
 GIB = 2**30
@@ -84,6 +85,40 @@ def test_cache_dtype_follows_checkpoint_kernel_and_request(
     assert (
         resolve_settings(oracle_facts(model), EngineSettings(kv_cache_dtype=asked), device).kv_cache_dtype == expected
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "kv_heads", "expected"),
+    [
+        pytest.param(
+            {"model_type": "falcon_h1", "mamba_d_ssm": 1024, "mamba_n_heads": 128, "mamba_d_state": 256},
+            8,
+            144,
+            id="falcon h1",
+        ),
+        pytest.param(
+            {
+                "model_type": "qwen3_5_moe_text",
+                "head_dim": 256,
+                "full_attention_interval": 4,
+                "linear_num_value_heads": 64,
+                "linear_num_key_heads": 16,
+                "linear_key_head_dim": 128,
+                "linear_value_head_dim": 128,
+                "mamba_ssm_dtype": "float32",
+            },
+            2,
+            2112,
+            id="qwen3.5 122b",
+        ),
+    ],
+)
+def test_block_sizes_that_start_ups_reported_for_other_models(
+    fields: dict[str, Any], kv_heads: int, expected: int
+) -> None:
+    sizes = {"hidden_size": 4096, "num_hidden_layers": 8, "num_attention_heads": 32, "num_key_value_heads": kv_heads}
+    facts = parse_model({"architectures": ["FalconH1ForCausalLM"], **sizes, **fields})
+    assert resolve_settings(facts, EngineSettings(), H100).block_size == expected
 
 
 def test_old_cards_run_bfloat16_checkpoints_in_float16() -> None:

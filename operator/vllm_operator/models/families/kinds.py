@@ -120,6 +120,8 @@ def _recurrent(config: Config, layers: int) -> list[LayerKind] | None:
     interval = integer(config, "full_attention_interval")
     if interval and not items(config, "layer_types"):  # qwen3_next.py
         return _at(layers, list(range(interval - 1, layers, interval)), LayerKind.FULL, otherwise=LayerKind.STATE)
+    if items(config, "hybrid_layer_ids"):  # zamba2.py; the other layers are states alone
+        return _at(layers, _indices(items(config, "hybrid_layer_ids")), LayerKind.BOTH, otherwise=LayerKind.STATE)
     convolutional = integer(config, "conv_L_cache") and not items(config, "layer_types")
     if convolutional and items(config, "full_attn_idxs"):  # lfm2.py
         return _at(layers, _indices(items(config, "full_attn_idxs")), LayerKind.FULL, otherwise=LayerKind.STATE)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from vllm_operator.models.caches import AttentionCache, CrossCache, IndexerCache, LatentCache
+from vllm_operator.models.caches import AttentionCache, CrossCache, IndexerCache, LatentCache, StateCache
 from vllm_operator.models.families.compressed import compressed_caches
 from vllm_operator.models.families.heads import (
     attention_heads,
@@ -67,6 +67,22 @@ def model_caches(config: Config, *, architecture: str) -> ModelCaches:
     return tuple(caches)
 
 
+def draft_caches(config: Config, caches: ModelCaches) -> tuple[LayerCache, ...]:
+    """Return what the checkpoint's own draft layers (MTP) keep: each repeats the last layer that attends to everything.
+
+    They count only when speculative decoding uses them.
+    """
+    count = integer(config, "num_nextn_predict_layers", "mtp_num_hidden_layers", "num_mtp_modules")
+    for layer in reversed(caches):
+        own = tuple(cache for cache in layer if not isinstance(cache, StateCache))
+        if own and not any(isinstance(cache, AttentionCache) and (cache.window or cache.chunk) for cache in own):
+            return own * min(count, _MOST_DRAFT_LAYERS)
+    return ()
+
+
+_MOST_DRAFT_LAYERS: Final = 64
+
+
 def _attention_by_kind(config: Config, kinds: Sequence[LayerKind]) -> dict[LayerKind, tuple[LayerCache, ...]]:
     """The attention of each kind that occurs; a model without attention needs none of its fields."""
     present = set(kinds)
@@ -94,7 +110,8 @@ def _attention_by_kind(config: Config, kinds: Sequence[LayerKind]) -> dict[Layer
 
 
 def _plain(config: Config) -> tuple[int, int, int]:
-    heads = integer(config, "num_global_key_value_heads") or kv_heads(config)
+    shares_values = flag(config, "attention_k_eq_v", default=True)  # gemma4.py: only then are global heads fewer
+    heads = (integer(config, "num_global_key_value_heads") if shares_values else 0) or kv_heads(config)
     size = integer(config, "global_head_dim") or head_size(config)
     if text(config, "model_type") in _PLAIN_ATTENTION_DESPITE_RANK:
         size = integer(config, "qk_nope_head_dim") + integer(config, "qk_rope_head_dim")

@@ -19,6 +19,8 @@ GATED_DELTA_CHECKPOINT_TOKENS: Final = 64
 """Chunk of the gated-delta and Kimi-delta prefill kernels, which keep a checkpoint only at its multiples."""
 _NO_CHECKPOINT_IN: Final = frozenset({"KimiLinearForCausalLM"})
 
+_STATE_DTYPES: Final = {"nemotron_h": "float32"}
+"""What a family keeps its state in when its config does not say (vllm/model_executor/models/config.py)."""
 _LIGHTNING: Final = ("minimax", "bailing")
 """Families of lightning attention, whose state is a square for each head, in the model's dtype."""
 
@@ -79,14 +81,14 @@ def _gated_delta(config: Config) -> StateCache:
 def _mamba(config: Config) -> StateCache:
     state = required(config, "mamba_d_state", "ssm_state_size", "state_size")
     rows = integer(config, "mamba_d_conv", "conv_kernel", "d_conv", default=4) - 1
-    heads = integer(config, "mamba_n_heads", "mamba_num_heads", "n_mamba_heads")
-    if not heads and text(config, "model_type") == "mamba2":
-        heads = required(config, "num_heads")
+    is_alone = text(config, "model_type") == "mamba2"
+    own = ("num_heads",) if is_alone else ("mamba_n_heads", "mamba_num_heads", "n_mamba_heads")
+    heads = required(config, *own) if is_alone else integer(config, *own)
     if not heads:
         return _first_generation(config, rows, state)
-    size = integer(config, "mamba_d_head", "mamba_head_dim", "mamba_headdim", "hidden_size_per_head", "head_dim")
-    if not size:
-        size = _inner_width(config) // heads
+    size_names = ("mamba_d_head", "mamba_head_dim", "mamba_headdim", "hidden_size_per_head")
+    # `head_dim` is attention's, unless there is none; "auto" and absence mean the inner width over the heads.
+    size = integer(config, *size_names, *(("head_dim",) if is_alone else ())) or _inner_width(config) // heads
     groups = integer(config, "mamba_n_groups", "mamba_ngroups", "n_groups", default=0 if _is_plamo2(config) else 1)
     return StateCache(
         conv_rows=rows,
@@ -95,7 +97,7 @@ def _mamba(config: Config) -> StateCache:
         group_channels=2 * state,
         heads=heads,
         head_elements=size * state,
-        state_dtype=text(config, "mamba_ssm_cache_dtype") or "auto",
+        state_dtype=text(config, "mamba_ssm_cache_dtype") or _STATE_DTYPES.get(text(config, "model_type"), "auto"),
         checkpoint_alignment=None if _is_plamo2(config) else 1,
     )
 
