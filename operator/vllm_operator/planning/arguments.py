@@ -169,6 +169,8 @@ def _why_context(request: Request, facts: ModelFacts, candidate: Candidate) -> s
 def _why_sequences(request: Request, candidate: Candidate) -> str:
     if request.max_num_seqs is not None:
         return "spec.engine.maxNumSeqs"
+    if candidate.size is not None and candidate.size.batching.limited_by_state:
+        return "the cache holds the recurrent state of so many sequences, and vLLM stops over more"
     if candidate.size is not None and candidate.size.batching.compact:
         return "kept small: a larger batch's buffers do not fit"
     match request.batching_mode:

@@ -166,4 +166,5 @@ def _about_memory(decision: Decision, best: Candidate) -> Iterator[str]:
     assert best.device is not None
     predicted = forecast(decision.facts, best.size.settings_at(best.context_length), best.device).memory
     if not predicted.starts:
-        yield f"vLLM is predicted not to start ({predicted.failure}): the policy's margins are below its real needs"
+        reason = predicted.notes[0] if predicted.notes else "the policy's margins are below its real needs"
+        yield f"vLLM is predicted not to start ({predicted.failure}): {reason}"

@@ -57,7 +57,7 @@ class MemoryRoom:
     budget_bytes: int
     """What vLLM may take of the GPU."""
     weights_bytes: int
-    """Loaded weights on the fullest GPU."""
+    """Loaded weights on the fullest GPU, with the slots for LoRA adapters."""
     overhead_bytes: int
     wanted_headroom_bytes: int
     """The headroom that the policy asks for on each GPU."""
@@ -111,7 +111,7 @@ def memory_room(predicted: Forecast, policy: Policy, *, vram_bytes: int, group_s
         fragmentation_factor=policy.fragmentation_factor,
         vram_bytes=vram_bytes,
         budget_bytes=int(vram_bytes * policy.gpu_memory_utilization),
-        weights_bytes=predicted.memory.weights_bytes,
+        weights_bytes=predicted.memory.weights_bytes + predicted.memory.lora_bytes,
         overhead_bytes=_overhead_bytes(predicted, policy, vram_bytes=vram_bytes, group_size=group_size),
         wanted_headroom_bytes=round(policy.headroom_gb * GIB),
     )

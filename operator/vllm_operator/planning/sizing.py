@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from vllm_operator.models.errors import ModelConfigError
+from vllm_operator.models.grouping import SpecKind
 from vllm_operator.planning.forecast import forecast, refusals
 from vllm_operator.planning.need import memory_room
 from vllm_operator.planning.tuning import batchings, dtype_for, settings_for
@@ -150,14 +151,28 @@ def _each_size(
     question: Question, parallelism: Parallelism, device: Device, settings: EngineSettings, defaults: Forecast
 ) -> Iterator[Size]:
     resolved = defaults.resolved
-    for batching in batchings(question.request, resolved.max_num_seqs, resolved.max_num_batched_tokens):
-        tuned = replace(
-            settings,
-            max_num_seqs=batching.max_num_seqs,
-            max_num_batched_tokens=batching.max_num_batched_tokens,
-        )
-        predicted = forecast(question.facts, tuned, device)
+    for wanted in batchings(question.request, resolved.max_num_seqs, resolved.max_num_batched_tokens):
+        batching = wanted
+        predicted = forecast(question.facts, _tuned(settings, batching), device)
+        states = _recurrent_states(predicted)
+        if question.request.max_num_seqs is None and states is not None and 0 < states < batching.max_num_seqs:
+            batching = replace(wanted, max_num_seqs=states, limited_by_state=True)
+            predicted = forecast(question.facts, _tuned(settings, batching), device)
         room = memory_room(
             predicted, question.request.policy, vram_bytes=device.memory_bytes, group_size=parallelism.group
         )
-        yield Size(settings=tuned, batching=batching, forecast=predicted, memory_room=room)
+        yield Size(settings=_tuned(settings, batching), batching=batching, forecast=predicted, memory_room=room)
+
+
+def _tuned(settings: EngineSettings, batching: Batching) -> EngineSettings:
+    return replace(settings, max_num_seqs=batching.max_num_seqs, max_num_batched_tokens=batching.max_num_batched_tokens)
+
+
+def _recurrent_states(predicted: Forecast) -> int | None:
+    """Sequences whose recurrent state the cache holds: vLLM captures no graphs for more of them and gives up.
+
+    Source: `resolve_cudagraph_mode_and_sizes` in vllm/config/compilation.py. None for models without such state.
+    """
+    has_state = any(group.kind == SpecKind.STATE for group in predicted.layout.groups)
+    capacity = predicted.memory.capacity
+    return capacity.num_blocks if has_state and capacity is not None else None

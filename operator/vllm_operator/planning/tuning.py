@@ -60,6 +60,8 @@ class Batching:
     max_num_seqs: int
     max_num_batched_tokens: int
     compact: bool = False
+    limited_by_state: bool = False
+    """Whether the sequences were cut down to the recurrent states that the cache holds."""
 
 
 def compute_capability(device: Device) -> tuple[int, int] | None:
