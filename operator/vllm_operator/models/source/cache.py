@@ -48,7 +48,7 @@ class _Entry:
 class FactsCache:
     """Keeps facts and failures by model, revision and account. A commit's facts never expire."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic, capacity: int = 512) -> None:
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic, capacity: int = 128) -> None:
         self._clock = clock
         self._capacity = capacity
         self._entries: OrderedDict[_Key, _Entry] = OrderedDict()
