@@ -2,7 +2,7 @@
 
 It is less than the box says and less than NVML's total (the `nvidia.com/gpu.memory` label): ECC and the driver keep a
 part. Figures are `torch.cuda.mem_get_info()[1]` as start-up logs of vLLM printed them; a product that no log named is
-answered from its nominal size with the usual loss.
+answered by analogy, or from the size in its name with the usual loss, and says so.
 """
 
 from __future__ import annotations
@@ -13,45 +13,48 @@ from dataclasses import dataclass
 
 GIB = 1024**3
 
-_MEASURED: tuple[tuple[str, float], ...] = (
-    # pattern in the product's name (first match wins), GiB as CUDA reports them
-    (r"h100.*nvl|h100.*94", 93.1),
-    (r"h100|h800", 79.18),
-    (r"h200", 139.80),
-    (r"gh200.*144", 140.0),
-    (r"gh200", 94.5),
-    (r"h20\b", 95.1),
-    (r"gb200|b200", 178.35),
+_LOGGED: tuple[tuple[str, float], ...] = (
+    # pattern in the product's name (first match wins), GiB as a start-up log printed them
+    (r"\bh100|h800", 79.18),
+    (r"\bh200", 139.80),
     (r"gb300|b300", 267.69),
     (r"gb10|dgx spark", 121.63),
-    (r"(a100|a800).*40\s?gb|a100.*40g|40gb.*a100", 39.49),
+    (r"(a100|a800).*40\s?g|40\s?gb.*a100", 39.49),
     (r"a100|a800", 79.25),
     (r"rtx pro 6000", 94.97),
-    (r"l40s", 44.42),
-    (r"l40\b", 44.42),
-    (r"l4\b", 22.03),
-    (r"a10g", 22.06),
-    (r"a10\b", 22.06),
-    (r"a40\b", 44.42),
-    (r"a6000.*ada|6000 ada|rtx 6000", 47.5),
-    (r"a6000", 47.53),
-    (r"a5000", 23.68),
-    (r"a30\b", 23.5),
-    (r"5090.*laptop", 23.9),
+    (r"l40s?\b", 44.42),
     (r"5090", 31.36),
-    (r"5080|5070 ?ti", 15.5),
     (r"4090|3090", 23.58),
-    (r"3060", 11.63),
-    (r"2080 ?ti", 10.75),
-    (r"\bt4\b", 14.56),
-    (r"v100.*32", 31.73),
     (r"v100", 15.77),
     (r"mi300x", 191.69),
+)
+
+_ASSUMED: tuple[tuple[str, float], ...] = (
+    # the same where no log of ours names the card: by analogy with one of that memory and error correction
+    (r"h100.*nvl|h100.*94", 93.1),
+    (r"\bl4\b", 22.03),
+    (r"a5000", 23.68),
+    (r"5090.*laptop", 23.9),
+    (r"\bt4\b", 14.56),
+    (r"v100.*32", 31.73),
+    (r"gh200.*144", 139.8),
+    (r"gh200", 94.5),
+    (r"\bh20\b", 95.1),
+    (r"gb200|b200", 178.35),
+    (r"a10g?\b", 22.06),
+    (r"a40\b", 44.42),
+    (r"6000 ada|rtx 6000|a6000", 47.5),
+    (r"a30\b", 23.5),
+    (r"5080|5070 ?ti|4080", 15.5),
+    (r"3060|4070|5070", 11.63),
+    (r"2080 ?ti", 10.75),
     (r"mi325x", 255.7),
     (r"mi355x|mi350x", 287.7),
-    (r"mi250x?", 63.98),
-    (r"mi210", 63.98),
+    (r"mi250x?|mi210", 63.98),
 )
+
+_STATED_GIB = re.compile(r"(\d+\.\d+)\s?gib", re.ASCII)
+"""A note beside the product (`24GB GPU (23.52 GiB, RTX 4090)`): what the log itself printed."""
 
 _NOMINAL_GB = re.compile(r"(\d+(?:\.\d+)?)\s?gi?b", re.ASCII)
 
@@ -77,9 +80,14 @@ def visible_memory(product: str | None) -> VisibleMemory | None:
     if " + " in name:
         cards = [card for part in name.split(" + ") if (card := visible_memory(part)) is not None]
         return min(cards, key=lambda card: card.bytes, default=None)
-    for pattern, gib in _MEASURED:
-        if re.search(pattern, name):
-            return VisibleMemory(bytes=int(gib * GIB), measured=True)
+    stated = _STATED_GIB.search(name)
+    if stated is not None:
+        return VisibleMemory(bytes=int(float(stated.group(1)) * GIB), measured=True)
+    # NB: the assumed ones first, they are variants (GH200, H100 NVL) whose names hold a logged card's.
+    for table, measured in ((_ASSUMED, False), (_LOGGED, True)):
+        for pattern, gib in table:
+            if re.search(pattern, name):
+                return VisibleMemory(bytes=int(gib * GIB), measured=measured)
     nominal = _NOMINAL_GB.search(name)
     if nominal is None:
         return None

@@ -184,6 +184,11 @@ def test_v0_in_a_version_with_both_engines_is_answered_as_the_last_v0() -> None:
         ("NVIDIA A100 40GB", 39.49),
         ("NVIDIA L40S", 44.42),
         ("NVIDIA L4", 22.03),
+        ("NVIDIA H200", 139.80),
+        ("NVIDIA GH200 96GB", 94.5),
+        ("NVIDIA RTX 6000 Ada Generation", 47.5),
+        ("Some 24GB GPU", 23.64),
+        ("24GB GPU (23.52 GiB, RTX 4090)", 23.52),
         ("RTX 5070 Ti 16GB + RTX 5090 D 32GB", 15.5),
     ],
 )
