@@ -29,6 +29,7 @@ COLLECTIONS = {
     "ReplicaSet": "/apis/apps/v1/namespaces/{namespace}/replicasets",
     "Secret": "/api/v1/namespaces/{namespace}/secrets",
     "Service": "/api/v1/namespaces/{namespace}/services",
+    "ServiceAccount": "/api/v1/namespaces/{namespace}/serviceaccounts",
     "VLLMDeployment": "/apis/vllm-operator.io/v1alpha1/namespaces/{namespace}/vllmdeployments",
     "ValidatingWebhookConfiguration": "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations",
 }
