@@ -74,6 +74,8 @@ class StateCache:
     state_dtype: str = "auto"
     """Data type of the recurrent state; `auto` is the model's."""
     state_dtype_is_fixed: bool = False
+    keeps_drafts: bool = False
+    """Whether the convolution's window also holds the drafted tokens of speculative decoding."""
     checkpoint_alignment: int | None = None
     """Tokens to which the kernel that keeps a checkpoint within a prefill aligns blocks; None: it keeps none."""
     checkpoint_needs_hopper: bool = False

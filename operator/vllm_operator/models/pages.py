@@ -54,6 +54,8 @@ class Widths:
     """`--mamba-ssm-cache-dtype`."""
     conv_dtype: str = "auto"
     """`--mamba-cache-dtype`."""
+    drafted_tokens: int = 0
+    """`num_speculative_tokens`."""
 
     @property
     def kv_dtype(self) -> str:
@@ -126,5 +128,6 @@ def state_bytes(cache: StateCache, widths: Widths) -> int:
     conv_dtype = widths.dtype if widths.conv_dtype == "auto" else widths.conv_dtype
     stated = cache.state_dtype if cache.state_dtype_is_fixed or widths.state_dtype == "auto" else widths.state_dtype
     state_dtype = conv_dtype if stated == "auto" else stated
+    rows = cache.conv_rows + (widths.drafted_tokens if cache.keeps_drafts else 0)
     recurrent = cache.heads // size * cache.head_elements
-    return cache.conv_rows * channels * element_bytes(conv_dtype) + recurrent * element_bytes(state_dtype)
+    return rows * channels * element_bytes(conv_dtype) + recurrent * element_bytes(state_dtype)

@@ -87,6 +87,7 @@ def resolve_settings(facts: ModelFacts, settings: EngineSettings, device: Device
         kv_cache_dtype=_kv_cache_dtype(facts, settings, capability),
         state_dtype=_flag_text(settings.flags, "mamba_ssm_cache_dtype"),
         conv_dtype=_flag_text(settings.flags, "mamba_cache_dtype"),
+        drafted_tokens=_speculative_tokens(settings),
     )
     caches_prefixes = _caches_prefixes(facts, settings, version)
     blocks = _blocks(facts, settings, widths, capability, keeps_states=caches_prefixes, length=length)

@@ -127,3 +127,13 @@ def test_a_checkpoints_own_draft_layers_count_when_they_are_used() -> None:
     drafting = EngineSettings(speculative={"method": "mtp", "num_speculative_tokens": 1})
     plain = layout_of("deepseek-ai/DeepSeek-R1")
     assert layout_of("deepseek-ai/DeepSeek-R1", drafting).bytes_per_block == plain.bytes_per_block * 62 // 61
+
+
+def test_drafted_tokens_widen_the_state_as_a_start_up_of_0_25_reported() -> None:
+    """Qwen3.6-35B-A3B with MTP and 3 drafted tokens: block size 1072, 3,366,051 tokens in 74.22 GiB."""
+    drafting = EngineSettings(
+        speculative={"method": "mtp", "num_speculative_tokens": 3}, flags={"enable_prefix_caching": False}
+    )
+    layout = layout_of("Qwen/Qwen3.5-35B-A3B", drafting)
+    assert {group.block_size for group in layout.groups if group.kind == "Full"} == {1072}
+    assert layout.capacity(int(74.22 * GIB), 262144).tokens == pytest.approx(3_366_051, rel=0.0005)

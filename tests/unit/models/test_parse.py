@@ -337,10 +337,10 @@ def test_guesses_are_marked() -> None:
 
 def test_a_huge_config_is_answered_in_time() -> None:
     huge = {**LLAMA, "layer_types": ["full_attention"] * 3_000_000, "compress_ratios": [4] * 3_000_000}
-    started = time.perf_counter()
+    started = time.process_time()
     with pytest.raises(ModelConfigError):
         parse_model(huge)
-    assert time.perf_counter() - started < 0.1
+    assert time.process_time() - started < 0.1
 
 
 VALUES = st.one_of(

@@ -58,6 +58,7 @@ def _kimi_delta(linear: Config, architecture: str) -> StateCache:
         head_elements=size * size,
         state_dtype="float32",
         state_dtype_is_fixed=True,
+        keeps_drafts=True,
         checkpoint_alignment=None if architecture in _NO_CHECKPOINT_IN else GATED_DELTA_CHECKPOINT_TOKENS,
         checkpoint_needs_hopper=True,
     )
@@ -73,6 +74,7 @@ def _gated_delta(config: Config) -> StateCache:
         heads=heads,
         head_elements=value_size * required(config, "linear_key_head_dim"),
         state_dtype=text(config, "mamba_ssm_dtype", "mamba_ssm_cache_dtype") or "auto",
+        keeps_drafts=True,
         checkpoint_alignment=GATED_DELTA_CHECKPOINT_TOKENS,
         checkpoint_needs_hopper=True,
     )
@@ -98,6 +100,7 @@ def _mamba(config: Config) -> StateCache:
         heads=heads,
         head_elements=size * state,
         state_dtype=text(config, "mamba_ssm_cache_dtype") or _STATE_DTYPES.get(text(config, "model_type"), "auto"),
+        keeps_drafts=True,
         checkpoint_alignment=None if _is_plamo2(config) else 1,
     )
 
