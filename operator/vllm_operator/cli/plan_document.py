@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
     from vllm_operator.cli.planning import Judged
+    from vllm_operator.planning.performance import Performance
     from vllm_operator.planning.plan import Alternative, Placement, Plan
 
 
@@ -49,6 +50,7 @@ def document_of(entry: Judged) -> dict[str, Any]:
         "tradeOffs": [
             {"contextLength": row.context_length, "maxConcurrency": row.max_concurrency} for row in plan.trade_offs
         ],
+        "performance": _performance(plan.performance),
         "alternatives": [_alternative(alternative) for alternative in entry.alternatives],
         "objects": list(entry.objects),
     }
@@ -83,6 +85,21 @@ def _plan(plan: Plan) -> dict[str, Any]:
         "kvCacheDtype": plan.kv_cache_dtype,
         "args": list(plan.args),
         "reasons": [{"flag": reason.flag, "value": reason.value, "why": reason.why} for reason in plan.reasons],
+    }
+
+
+def _performance(performance: Performance | None) -> dict[str, Any] | None:
+    if performance is None:
+        return None
+    first = performance.seconds_to_first_token
+    return {
+        "concurrency": performance.concurrency,
+        "contextLength": performance.context_length,
+        "promptTokens": performance.prompt_tokens,
+        "secondsPerToken": list(performance.seconds_per_token),
+        "tokensPerSecond": list(performance.tokens_per_second),
+        "secondsToFirstToken": list(first) if first is not None else None,
+        "basis": performance.basis,
     }
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from vllm_operator.api.status import FeasibilityReport, MemoryBreakdown
     from vllm_operator.cli.planning import Judged
+    from vllm_operator.planning.performance import Performance
     from vllm_operator.planning.plan import Alternative, Plan
 
 _BAR_CELLS = 30
@@ -45,6 +46,8 @@ def _page(entry: Judged, *, explain: bool, width: int) -> Iterator[str]:
         yield from _flags(plan, explain=explain, width=width)
     if plan.trade_offs:
         yield from _trade_offs(plan)
+    if plan.performance is not None:
+        yield from _performance(plan.performance)
     if explain and entry.alternatives:
         yield from _alternatives(entry.alternatives)
     yield from _suggestions(plan, width)
@@ -131,6 +134,20 @@ def _trade_offs(plan: Plan) -> Iterator[str]:
     rows = [("context", *(f"{row.context_length:,}" for row in plan.trade_offs))]
     rows.append(("sequences", *(f"{row.max_concurrency:,}" for row in plan.trade_offs)))
     yield from _aligned(rows)
+
+
+def _performance(performance: Performance) -> Iterator[str]:
+    fast, slow = performance.seconds_per_token
+    low, high = performance.tokens_per_second
+    running = f"{performance.concurrency:,} × {performance.context_length:,} tokens running"
+    yield ""
+    yield f"Speed ({performance.basis})"
+    yield f"  a token of each sequence every {fast * 1e3:.1f} to {slow * 1e3:.1f} ms, with {running}"
+    yield f"  {low:,.0f} to {high:,.0f} tokens a second in all"
+    if performance.seconds_to_first_token is not None:
+        soon, late = performance.seconds_to_first_token
+        prompt = f"for a prompt of {performance.prompt_tokens:,} tokens on an idle server"
+        yield f"  first token after {soon * 1e3:,.0f} to {late * 1e3:,.0f} ms {prompt}"
 
 
 def _alternatives(alternatives: tuple[Alternative, ...]) -> Iterator[str]:

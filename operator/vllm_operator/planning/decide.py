@@ -13,6 +13,7 @@ from vllm_operator.planning.decision import HOLDS, decide
 from vllm_operator.planning.defaults import OperatorDefaults
 from vllm_operator.planning.fanout import inputs_read
 from vllm_operator.planning.messages import message_of, warnings_of
+from vllm_operator.planning.performance import performance_of
 from vllm_operator.planning.plan import Alternative, Placement, Plan, TradeOff
 from vllm_operator.planning.report import feasibility_of, memory_of
 from vllm_operator.planning.request import request_of
@@ -87,6 +88,7 @@ def plan(
         warnings=warnings_of(decision),
         reasons=reasons if best is not None else (),
         trade_offs=_trade_offs(decision),
+        performance=performance_of(request, decision.facts, best) if decision.verdict in HOLDS else None,
         inputs_read=inputs_read(request, gpus_per_replica=best.parallelism.gpus if best else 1),
     )
     return replace(unhashed, hash=_hash(unhashed, request))

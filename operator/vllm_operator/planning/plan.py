@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from vllm_operator.api.status import FeasibilityReport, MemoryBreakdown
     from vllm_operator.cluster.records import GpuClass
+    from vllm_operator.planning.performance import Performance
 
 
 class Verdict(StrEnum):
@@ -124,6 +125,8 @@ class Plan:
     warnings: tuple[str, ...] = ()
     reasons: tuple[Reason, ...] = ()
     trade_offs: tuple[TradeOff, ...] = ()
+    performance: Performance | None = None
+    """Bounds of the speed; None where there is nothing honest to say."""
     inputs_read: Mapping[str, object] = field(default_factory=dict)
     hash: str = ""
 
