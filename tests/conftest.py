@@ -107,8 +107,10 @@ def namespace(api: Api) -> Iterator[str]:
     api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     api.wait("Namespace", name, lambda obj: obj["status"].get("phase") == "Active")
     yield name
-    for obj in api.list("VLLMDeployment", name):
-        api.delete("VLLMDeployment", obj["metadata"]["name"], name)
+    for kind in ("VLLMDeployment", "Deployment", "Pod"):
+        left = [obj["metadata"]["name"] for obj in api.list(kind, name)]
+        for left_name in left:
+            api.delete(kind, left_name, name)
+        for left_name in left:
+            api.wait_gone(kind, left_name, name)
     api.delete("Namespace", name)
-    for pod in api.list("Pod", name):
-        api.wait_gone("Pod", pod["metadata"]["name"], name)
