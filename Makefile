@@ -3,11 +3,11 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
-UNIT   := tests/unit tests/property tests/golden
-PLANE  := tests/plane tests/chart
+UNIT   := tests/unit tests/golden
+SLOW   := tests/property tests/plane tests/chart
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit plane-test cluster-up cluster-down e2e-kind image-test crds manifests accuracy clean
+.PHONY: help setup demo test check unit slow cluster-up cluster-down e2e-kind image-test crds manifests clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -28,8 +28,8 @@ test: $(STAMP) ## everything that CI runs, on a real control plane (built once, 
 	@log=$$(mktemp); $(BIN)/python -m tests.controlplane build >$$log 2>&1 & build=$$!; \
 	$(MAKE) --no-print-directory check; checked=$$?; \
 	wait $$build; built=$$?; cat $$log; rm -f $$log; \
-	[ $$built -eq 0 ] && $(MAKE) --no-print-directory plane-test; planed=$$?; \
-	exit $$((checked || built || planed))
+	[ $$built -eq 0 ] && $(MAKE) --no-print-directory slow; slow=$$?; \
+	exit $$((checked || built || slow))
 
 check: $(STAMP) ## format, lint, types, import layers and unit tests: under a minute
 	$(BIN)/ruff format --check --quiet .
@@ -41,8 +41,9 @@ check: $(STAMP) ## format, lint, types, import layers and unit tests: under a mi
 unit: $(STAMP)
 	$(BIN)/pytest -q -n auto $(wildcard $(UNIT))
 
-plane-test: $(STAMP)
-	REQUIRE_CONTROL_PLANE=1 $(BIN)/pytest -q $(wildcard $(PLANE))
+# Properties over thousands of plans, and everything that needs the control plane.
+slow: $(STAMP)
+	REQUIRE_CONTROL_PLANE=1 $(BIN)/pytest -q $(wildcard $(SLOW))
 
 cluster-up: $(STAMP) ## the local control plane alone; prints the kubeconfig's path
 	@$(BIN)/python -m tests.controlplane up
@@ -54,7 +55,7 @@ e2e-kind: $(STAMP) ## the plane tests on kind (needs Docker and kind)
 	@kind create cluster --name vllm-operator-test --wait 120s
 	@kind get kubeconfig --name vllm-operator-test > .kind.kubeconfig
 	@export WEBHOOK_HOST=$$(docker network inspect kind -f '{{(index .IPAM.Config 0).Gateway}}'); \
-	KUBECONFIG_TEST=$$PWD/.kind.kubeconfig $(MAKE) --no-print-directory plane-test; status=$$?; \
+	KUBECONFIG_TEST=$$PWD/.kind.kubeconfig $(MAKE) --no-print-directory slow; status=$$?; \
 	kind delete cluster --name vllm-operator-test; rm -f .kind.kubeconfig; exit $$status
 
 image-test: $(STAMP) ## build the image with buildah and check it (needs buildah and mmdebstrap, as root)
