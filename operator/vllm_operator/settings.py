@@ -37,7 +37,9 @@ class Settings(BaseModel):
     namespace: str = "default"
     """Namespace of the operator itself."""
     pod_name: str = "vllm-operator"
-    """Name of the operator's own pod, for Events."""
+    """Name of the operator's own pod, for Events and the Lease."""
+    lease_name: str | None = None
+    """Lease by which replicas elect the one that reconciles; unset: this is the only replica."""
     hub_enabled: bool = True
     """Whether model facts may be read from the hub."""
     hub_endpoint: str | None = None

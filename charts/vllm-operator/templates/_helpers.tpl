@@ -43,7 +43,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- define "vllm-operator.workloadRules" -}}
 - apiGroups: [vllm-operator.io]
   resources: [vllmdeployments]
-  verbs: [get, list, watch]
+  verbs: [list, watch]
 - apiGroups: [vllm-operator.io]
   resources: [vllmdeployments/status]
   verbs: [patch]
@@ -67,5 +67,5 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   verbs: [get]
 - apiGroups: [events.k8s.io]
   resources: [events]
-  verbs: [create, patch]
+  verbs: [create]
 {{- end -}}

@@ -1,93 +1,122 @@
-"""The validating webhook: the same planner, over what is in memory. No network, no API call, no effect."""
+"""The answer to `kubectl apply`: the planner's verdict from memory alone, never a guess and never an error of ours."""
 
 from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from vllm_operator.api.spec import Admission
-from vllm_operator.api.v1alpha1 import SpecError, parse_deployment
-from vllm_operator.planning.decide import OperatorDefaults, plan
+from vllm_operator.api.v1alpha1 import Admission, SpecError, parse_deployment
+from vllm_operator.planning.decide import plan as plan_deployment
 from vllm_operator.planning.plan import OomRisk, Verdict
+from vllm_operator.render.errors import RenderError
+from vllm_operator.render.objects import render
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from vllm_operator.cluster.state import ClusterState
-    from vllm_operator.models.facts import ModelFacts
+    from vllm_operator.api.v1alpha1 import VLLMDeployment
+    from vllm_operator.cluster.inventory import Inventory
+    from vllm_operator.planning.defaults import OperatorDefaults
     from vllm_operator.planning.plan import Plan
     from vllm_operator.runtime.facts import FactsBook
 
 _LOGGER = logging.getLogger(__name__)
 
-WARNINGS_SHOWN: Final = 5
-LONGEST_WARNING: Final = 250
-"""The API server cuts all warnings together at 4 kB and recommends 120 characters for one."""
+MOST_WARNINGS = 8
+LONGEST_WARNING = 500
+"""The API server cuts all warnings together at 4 KiB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the webhook says: `refusal` is None when the object is admitted."""
+    """`refusal` is None when the resource is admitted."""
 
     refusal: str | None = None
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Admissions:
-    """Answers admission requests."""
+class Gatekeeper:
+    """Judges VLLMDeployments as they are written."""
 
-    cluster: ClusterState
-    facts: FactsBook
-    synced: Callable[[], bool]
-    defaults: OperatorDefaults
+    def __init__(
+        self,
+        *,
+        snapshot: Callable[[], Inventory],
+        facts: FactsBook,
+        defaults: OperatorDefaults,
+        synced: Callable[[], bool],
+    ) -> None:
+        self._snapshot = snapshot
+        self._facts = facts
+        self._defaults = defaults
+        self._synced = synced
 
-    def answer(self, obj: Mapping[str, Any], *, old: Mapping[str, Any] | None, namespace: str, name: str) -> Answer:
-        """Judge one object.
+    def review(self, new: Mapping[str, Any], old: Mapping[str, Any] | None, *, dry_run: bool) -> Answer:
+        """Answer one request. A fault of ours admits with a warning: the reconciler judges again."""
+        try:
+            return self._review(new, old, dry_run=dry_run)
+        except Exception as error:
+            _LOGGER.exception("admission failed", extra={"reason": type(error).__name__})
+            return Answer(warnings=("the operator could not judge this resource; its conditions will say more",))
 
-        A fault of ours never blocks a user: it is logged, the object is admitted with a warning, and the reconciler
-        judges it.
-        """
-        if old is not None and old.get("spec") == obj.get("spec"):
+    def _review(self, new: Mapping[str, Any], old: Mapping[str, Any] | None, *, dry_run: bool) -> Answer:
+        if old is not None and old.get("spec") == new.get("spec"):
+            return Answer()
+        if (new.get("metadata") or {}).get("deletionTimestamp"):
             return Answer()
         try:
-            return self._judge(obj, f"{namespace}/{name}")
-        except Exception:
-            _LOGGER.exception("admission failed", extra={"key": f"{namespace}/{name}"})
-            return Answer(warnings=("feasibility could not be judged at admission; see the condition Feasible",))
-
-    def _judge(self, obj: Mapping[str, Any], key: str) -> Answer:
-        wanted = {field: obj[field] for field in ("apiVersion", "kind", "metadata", "spec") if field in obj}
-        try:
-            deployment = parse_deployment(wanted)
+            deployment = parse_deployment(new)
         except SpecError as error:
-            return Answer(refusal=str(error))
+            return Answer("; ".join(f"{path}: {message}" for path, message in error.problems))
         if deployment.spec.policy.admission is Admission.OFF:
             return Answer()
-        if not self.synced():
-            return Answer(warnings=("the cluster's GPUs are not known yet; see the condition Feasible",))
-        facts = self.facts.known(deployment, key)
-        inventory = self.cluster.snapshot().crediting(key)
-        judged = plan(deployment.spec, facts, inventory, defaults=self.defaults)
-        refused = judged.verdict is Verdict.DOES_NOT_FIT and deployment.spec.policy.admission is Admission.ENFORCE
-        if refused:
-            return Answer(refusal=_refusal(judged))
-        return Answer(warnings=_warnings(judged, facts))
+        if not self._synced():
+            return Answer(warnings=("the operator has only just started and has not judged whether this fits",))
+        return self._judge(deployment, dry_run=dry_run)
+
+    def _judge(self, deployment: VLLMDeployment, *, dry_run: bool) -> Answer:
+        metadata, spec = deployment.metadata, deployment.spec
+        key = f"{metadata.namespace}/{metadata.name}"
+        facts = self._facts.known(key, spec.model)
+        plan = plan_deployment(spec, facts, self._snapshot().crediting(key), defaults=self._defaults)
+        unknown: tuple[str, ...] = ()
+        if facts is None:
+            if not dry_run:
+                self._facts.prefetch(spec.model)
+            unknown = (f"nothing is known of {spec.model.uri} yet; the condition ModelResolved will say more",)
+        if plan.verdict is Verdict.DOES_NOT_FIT:
+            if spec.policy.admission is Admission.ENFORCE:
+                return Answer(plan.message)
+            return Answer(warnings=_shortened((_verdict(plan), *plan.warnings)))
+        if (problem := _overlay_problem(plan, deployment)) is not None:
+            return Answer(problem)
+        return Answer(warnings=_shortened((*unknown, *_doubts(plan, known=facts is not None), *plan.warnings)))
 
 
-def _refusal(judged: Plan) -> str:
-    """Return the planner's message with each fix as a patch that can be pasted."""
-    return judged.message
+def _doubts(plan: Plan, *, known: bool) -> tuple[str, ...]:
+    """Return the verdict in words, unless it fits for certain."""
+    certain = plan.verdict is Verdict.FITS and plan.oom_risk in (OomRisk.LOW, None)
+    return () if certain or not known else (_verdict(plan),)
 
 
-def _warnings(judged: Plan, facts: ModelFacts | None) -> tuple[str, ...]:
-    found = []
-    if facts is None:
-        found.append("the model's facts are not known yet; see the condition ModelResolved")
-    elif judged.verdict is not Verdict.FITS:
-        found.append(f"{judged.verdict.value}: {judged.message}")
-    if judged.oom_risk is not None and judged.oom_risk is not OomRisk.LOW and facts is not None:
-        found.append(f"risk of running out of GPU memory: {judged.oom_risk.value}")
-    found += judged.warnings
-    return tuple(warning[:LONGEST_WARNING] for warning in dict.fromkeys(found))[:WARNINGS_SHOWN]
+def _verdict(plan: Plan) -> str:
+    risk = f", risk of running out of memory {plan.oom_risk.value}" if plan.oom_risk not in (OomRisk.LOW, None) else ""
+    return f"{plan.verdict.value}{risk}: {plan.message}"
+
+
+def _overlay_problem(plan: Plan, deployment: VLLMDeployment) -> str | None:
+    """Return what is wrong with `spec.podTemplate`, which only rendering finds."""
+    if not deployment.spec.pod_template or not plan.renderable:
+        return None
+    metadata = deployment.metadata
+    try:
+        render(plan, deployment, namespace=metadata.namespace, name=metadata.name or "model", uid=None)
+    except RenderError as error:
+        return str(error)
+    return None
+
+
+def _shortened(warnings: tuple[str, ...]) -> tuple[str, ...]:
+    distinct = tuple(dict.fromkeys(warning for warning in warnings if warning))
+    return tuple(warning[:LONGEST_WARNING] for warning in distinct[:MOST_WARNINGS])

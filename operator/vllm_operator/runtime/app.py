@@ -1,43 +1,333 @@
-"""Runs the operator under Kopf until it is told to stop."""
+"""The operator put together: stores, watches, workers, Kopf, probes; started, and ended, in one place."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+import random
+import ssl
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
 
 import kopf
+from aiohttp import web
 
-from vllm_operator.runtime.handlers import register
+from vllm_operator.cluster.state import ClusterState
+from vllm_operator.models.source import FactsSource
+from vllm_operator.planning.defaults import OperatorDefaults
+from vllm_operator.render.labels import MANAGED_BY_LABEL, MANAGER
+from vllm_operator.runtime import handlers
+from vllm_operator.runtime.admission import Gatekeeper
+from vllm_operator.runtime.children import Children
+from vllm_operator.runtime.events import Recorder
+from vllm_operator.runtime.facts import FactsBook
+from vllm_operator.runtime.feeds import ChildFeed, NodeFeed, PodFeed, ResourceFeed
+from vllm_operator.runtime.fleet import Fleet
+from vllm_operator.runtime.hub import hub_of
+from vllm_operator.runtime.kube import CHILDREN, NODES, PODS, VLLM_DEPLOYMENTS, AiohttpKube, ApiError, Unreachable
+from vllm_operator.runtime.leader import Election, LeadershipLost
 from vllm_operator.runtime.logs import configure_logging
-from vllm_operator.runtime.operator import Operator
+from vllm_operator.runtime.observability import Metrics, http_application
+from vllm_operator.runtime.pods import Pods
+from vllm_operator.runtime.queue import KeyQueue
+from vllm_operator.runtime.reconciler import Reconciler, Shared
+from vllm_operator.runtime.resources import Resources
+from vllm_operator.runtime.watch import Watcher
+from vllm_operator.runtime.writer import Writer
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+    from vllm_operator.runtime.kube import Kube
     from vllm_operator.settings import Settings
 
 _LOGGER = logging.getLogger(__name__)
 
+EXIT_FAILED: Final = 1
+DRAIN_SECONDS: Final = 10.0
+"""Time that writes under way get when the operator is asked to stop."""
+
 
 def run(settings: Settings) -> int:
-    """Run until SIGTERM or Ctrl-C; returns the exit code."""
+    """Run the operator until it is asked to stop; the exit code."""
     configure_logging(settings.log_level)
-    try:
-        import uvloop
-
-        runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
-    except ImportError:
-        runner = asyncio.Runner()
-    with runner:
-        runner.run(_run(settings))
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        try:
+            runner.run(_run(settings))
+        except (kopf.LoginError, LeadershipLost, OSError, ssl.SSLError, ApiError, Unreachable) as error:
+            _LOGGER.error("the operator ends", extra={"reason": str(error)})
+            return EXIT_FAILED
     return 0
 
 
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:  # not made for every platform
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
 async def _run(settings: Settings) -> None:
-    operator = Operator(settings)
-    _LOGGER.info("starting", extra={"namespaces": list(settings.watch_namespaces) or "all"})
-    await kopf.operator(
-        registry=register(operator, settings),
-        standalone=True,
-        clusterwide=not settings.watch_namespaces,
-        namespaces=list(settings.watch_namespaces),
-    )
+    async with AiohttpKube() as kube:
+        await Operator(settings, kube, FactsSource(hub_of(settings))).run()
+
+
+def jitter() -> float:
+    """A factor that spreads what would otherwise happen at the same moment: 1 ± 20 %."""
+    return random.uniform(0.8, 1.2)
+
+
+def utc_now() -> str:
+    """The time as Kubernetes writes it in conditions."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def utc_now_micro() -> str:
+    """The time as Kubernetes writes it in Events and Leases."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+@dataclass
+class _Resync:
+    """Lists the VLLMDeployments of one namespace from time to time: Kopf's watch misses deletions when it re-lists."""
+
+    kube: Kube
+    feed: ResourceFeed
+    seconds: float
+    synced: asyncio.Event
+
+    async def run(self) -> None:
+        while True:
+            try:
+                objects, version = await self.kube.list(VLLM_DEPLOYMENTS, self.feed.namespace)
+            except (ApiError, Unreachable) as error:
+                _LOGGER.warning("list failed", extra={"resource": VLLM_DEPLOYMENTS.plural, "reason": str(error)})
+                await asyncio.sleep(jitter())
+                continue
+            self.feed.replace(objects, int(version) if version.isdecimal() else None)
+            del objects
+            self.synced.set()
+            await asyncio.sleep(self.seconds * jitter())
+
+
+class Operator:
+    """One replica."""
+
+    def __init__(self, settings: Settings, kube: Kube, source: FactsSource) -> None:
+        self._settings = settings
+        self._kube = kube
+        self._metrics = Metrics()
+        self._queue: KeyQueue[str] = KeyQueue(jitter=jitter)
+        self._late_queue: KeyQueue[str] = KeyQueue(jitter=jitter)
+        self._resources = Resources()
+        self._children = Children()
+        self._pods = Pods()
+        self._cluster = ClusterState()
+        self._fleet = Fleet(self._cluster.snapshot, self._queue.add)
+        self._facts = FactsBook(kube, source, changed=self._queue.add)
+        self._recorder = Recorder(kube, instance=settings.pod_name, now=utc_now_micro)
+        self._election = (
+            Election(kube, settings.namespace, settings.lease_name, settings.pod_name, utc_now_micro)
+            if settings.lease_name
+            else None
+        )
+        self._reconciler = Reconciler(self._shared())
+        namespaces: tuple[str | None, ...] = settings.watch_namespaces or (None,)
+        self._watchers = tuple(self._watches(namespaces))
+        self._resyncs = tuple(
+            _Resync(
+                kube,
+                ResourceFeed(self._resources, namespace, self._queue.add),
+                settings.resync_seconds,
+                asyncio.Event(),
+            )
+            for namespace in namespaces
+        )
+        self._kopf_ready = asyncio.Event()
+        self._working = asyncio.Event()
+        self._metrics.observe("vllm_operator_queue_depth", "Resources that wait.", lambda: float(len(self._queue)))
+        self._metrics.observe(
+            "vllm_operator_late_queue_depth",
+            "Resources whose Service waits.",
+            lambda: float(len(self._late_queue)),
+        )
+        self._metrics.observe("vllm_operator_resources", "VLLMDeployments.", lambda: float(len(self._resources)))
+
+    async def run(self) -> None:
+        """Run until SIGTERM, or until a part of it fails."""
+        settings = self._settings
+        site = await self._serve_http()
+        work = (
+            *((f"watch {watcher.resource.plural}", watcher.run()) for watcher in self._watchers),
+            *(("resync", resync.run()) for resync in self._resyncs),
+            ("fleet", self._fleet.run()),
+            ("events", self._recorder.run()),
+            ("loop lag", self._metrics.measure_lag()),
+            ("start", self._start_working()),
+            *(
+                (f"{step.__name__} {number}", self._worker(queue, step))
+                for queue, step in self._lanes()
+                for number in range(settings.workers)
+            ),
+            *((("election", self._election.run()),) if self._election is not None else ()),
+        )
+        tasks = {asyncio.create_task(coroutine, name=name) for name, coroutine in work}
+        # Kopf cancels at its end all tasks that began after it; ours begin before and are ended below.
+        kopf_task = asyncio.create_task(self._host(), name="kopf")
+        try:
+            done, _ = await asyncio.wait({kopf_task, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            await self._end(kopf_task, tasks)
+            await site.cleanup()
+        _LOGGER.info("the operator has stopped", extra={"reason": settings.pod_name})
+
+    def _shared(self) -> Shared:
+        return Shared(
+            kube=self._kube,
+            resources=self._resources,
+            children=self._children,
+            pods=self._pods,
+            cluster=self._cluster,
+            facts=self._facts,
+            fleet=self._fleet,
+            queue=self._queue,
+            late_queue=self._late_queue,
+            writer=Writer(self._kube, self._children),
+            recorder=self._recorder,
+            defaults=self._defaults,
+            now=utc_now,
+        )
+
+    @property
+    def _defaults(self) -> OperatorDefaults:
+        return OperatorDefaults(image=self._settings.engine_image)
+
+    def _watches(self, namespaces: tuple[str | None, ...]) -> list[Watcher]:
+        seconds = self._settings.resync_seconds
+        pods = PodFeed(self._cluster, self._pods, self._fleet.changed, self._queue.add)
+        found = [
+            Watcher(
+                self._kube, NODES, NodeFeed(self._cluster, self._fleet.changed), resync_seconds=seconds, jitter=jitter
+            ),
+            Watcher(self._kube, PODS, pods, resync_seconds=seconds, jitter=jitter),
+        ]
+        for namespace in namespaces:
+            for resource in CHILDREN:
+                feed = ChildFeed(self._children, resource.kind, namespace, self._queue.add)
+                found.append(
+                    Watcher(
+                        self._kube,
+                        resource,
+                        feed,
+                        namespace=namespace,
+                        labels=f"{MANAGED_BY_LABEL}={MANAGER}",
+                        resync_seconds=seconds,
+                        jitter=jitter,
+                    )
+                )
+        return found
+
+    async def _host(self) -> None:
+        """Let Kopf watch, log in, and serve the webhook."""
+        gatekeeper = Gatekeeper(
+            snapshot=self._cluster.snapshot, facts=self._facts, defaults=self._defaults, synced=self._synced
+        )
+        registry = handlers.registry(
+            settings=self._settings,
+            resources=self._resources,
+            queue=self._queue.add,
+            gatekeeper=gatekeeper,
+            metrics=self._metrics,
+            stopping=self._stop_working,
+        )
+        await kopf.operator(
+            registry=registry,
+            standalone=True,
+            ready_flag=self._kopf_ready,
+            **handlers.scope(self._settings.watch_namespaces),
+        )
+
+    def _synced(self) -> bool:
+        return all(watcher.synced.is_set() for watcher in self._watchers) and all(
+            resync.synced.is_set() for resync in self._resyncs
+        )
+
+    def _missing(self) -> str | None:
+        """Return what keeps this replica from being ready; None when nothing does."""
+        for watcher in self._watchers:
+            if not watcher.synced.is_set():
+                return f"{watcher.resource.plural} are not listed yet"
+        if not self._synced():
+            return f"{VLLM_DEPLOYMENTS.plural} are not listed yet"
+        return None if self._kopf_ready.is_set() else "Kopf is starting"
+
+    def _lanes(self) -> tuple[tuple[KeyQueue[str], Callable[[str], Awaitable[None]]], ...]:
+        return ((self._queue, self._reconciler.reconcile), (self._late_queue, self._reconciler.write_late))
+
+    async def _start_working(self) -> None:
+        """Let the workers begin once everything is listed and this replica leads."""
+        for watcher in self._watchers:
+            await watcher.synced.wait()
+        for resync in self._resyncs:
+            await resync.synced.wait()
+        if self._election is not None:
+            await self._election.leading.wait()
+        self._metrics.leading.set(1)
+        # What a watch brought meanwhile is queued already; the rest is looked at once.
+        for key in self._resources:
+            self._queue.add(key)
+        self._working.set()
+        await asyncio.get_running_loop().create_future()  # a part that ends would end the operator
+
+    async def _worker(self, queue: KeyQueue[str], work: Callable[[str], Awaitable[None]]) -> None:
+        await self._working.wait()
+        while True:
+            key = await queue.get()
+            try:
+                with self._metrics.reconciling():
+                    await work(key)
+            except (ApiError, Unreachable) as error:
+                delay = queue.retry(key)
+                _LOGGER.warning("a write failed", extra={"key": key, "reason": str(error), "seconds": round(delay, 1)})
+            except Exception as error:  # a fault of ours with one resource must not stop the others
+                delay = queue.retry(key)
+                _LOGGER.exception("reconcile failed", extra={"key": key, "reason": repr(error), "seconds": delay})
+            else:
+                queue.succeeded(key)
+            finally:
+                queue.done(key)
+
+    async def _serve_http(self) -> web.AppRunner:
+        runner = web.AppRunner(http_application(self._metrics, ready=self._missing), access_log=None)
+        await runner.setup()
+        await web.TCPSite(runner, self._settings.http_host, self._settings.http_port).start()
+        return runner
+
+    async def _stop_working(self) -> None:
+        """Hand out no more keys, load no more facts; what is being written is finished."""
+        self._queue.close()
+        self._late_queue.close()
+        await self._facts.close()
+
+    async def _end(self, kopf_task: asyncio.Task[None], tasks: set[asyncio.Task[None]]) -> None:
+        await self._stop_working()
+        kopf_task.cancel()
+        await _within(DRAIN_SECONDS, self._queue.idle(), self._late_queue.idle())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(kopf_task, *tasks, return_exceptions=True)
+        if self._election is not None:
+            await self._election.release()
+
+
+async def _within(seconds: float, *coroutines: Coroutine[None, None, None]) -> None:
+    try:
+        async with asyncio.timeout(seconds):
+            await asyncio.gather(*coroutines)
+    except TimeoutError:
+        _LOGGER.warning("writes under way were cut off")

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import zlib
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.quantity import QuantityError, parse_quantity
 from vllm_operator.api.v1alpha1 import KIND
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
 Manifest = dict[str, Any]
 ChildId = tuple[str, str]
 """Kind and name within one namespace."""
 
-HASH_ANNOTATION: Final = "vllm-operator.io/applied-hash"
+_NOT_OURS: Final = ("managedFields", "resourceVersion", "selfLink", "generation", "creationTimestamp", "uid")
 _ITEM_KEYS: Final = ("name", "mountPath", "key", "containerPort", "port", "uid", "type")
 
 
@@ -23,15 +26,16 @@ _ITEM_KEYS: Final = ("name", "mountPath", "key", "containerPort", "port", "uid",
 class Rollout:
     """How far a Deployment has come, from its status."""
 
-    generation: int
-    observed_generation: int
-    replicas: int
-    updated: int
-    available: int
-    wanted: int
-    progress_reason: str
-    progress_message: str
-    failure_message: str
+    generation: int = 0
+    observed_generation: int = 0
+    replicas: int = 0
+    updated: int = 0
+    available: int = 0
+    ready: int = 0
+    wanted: int = 1
+    progress_reason: str = ""
+    progress_message: str = ""
+    failure_message: str = ""
 
     @property
     def current(self) -> bool:
@@ -40,93 +44,144 @@ class Rollout:
 
     @property
     def complete(self) -> bool:
-        """Whether all wanted pods are of the newest spec and available."""
-        return self.current and self.updated >= self.wanted and self.available >= self.wanted == self.replicas
+        """Whether all wanted pods are of the newest spec and available, and no other is left."""
+        return self.current and self.updated == self.available == self.replicas == self.wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One object of ours. Its body is kept compressed: it is read only when it changed, and there are many."""
+
+    id: ChildId
+    uid: str
+    owner_uid: str
+    version: int | None
+    fingerprint: bytes
+    packed: bytes
+    rollout: Rollout | None = None
+
+    def body(self) -> Manifest:
+        """Return the object without its status."""
+        body: Manifest = json.loads(zlib.decompress(self.packed))
+        return body
 
 
 class Children:
-    """Our objects by their VLLMDeployment (`namespace/name`); a sink of the watchers of all kinds that we make."""
+    """Our objects by their VLLMDeployment (`namespace/name`).
+
+    A watch tells of a write of ours some time after the write: until then the picture is old, and `awaits` says so.
+    """
 
     def __init__(self) -> None:
-        self._by_owner: dict[str, dict[ChildId, Manifest]] = {}
+        self._by_owner: dict[str, dict[ChildId, Child]] = {}
+        self._written: dict[tuple[str, ChildId], tuple[int, str]] = {}
 
-    def of(self, owner: str) -> Mapping[ChildId, Manifest]:
+    def of(self, owner: str) -> Mapping[ChildId, Child]:
         """Return the objects of one VLLMDeployment."""
         return self._by_owner.get(owner, {})
 
-    def owners(self) -> Iterator[str]:
-        """Yield the VLLMDeployments that have objects."""
-        return iter(tuple(self._by_owner))
+    def wrote(self, owner: str, child: ChildId, version: int | None, digest: str) -> None:
+        """Note that an object was written in the form with this digest, and came back with this resourceVersion."""
+        known = self.of(owner).get(child)
+        if version is not None and (known is None or known.version is None or known.version < version):
+            self._written[(owner, child)] = (version, digest)
+
+    def awaits(self, owner: str, child: ChildId) -> str | None:
+        """Return the digest of a write that has not come back by the watch yet."""
+        written = self._written.get((owner, child))
+        return written[1] if written is not None else None
 
     def upsert(self, obj: Manifest) -> str | None:
         """Take an object; returns its owner when something of interest changed."""
         owner = owner_of(obj)
         if owner is None:
             return None
-        slim = _slim(obj)
+        child = _child(obj)
         known = self._by_owner.setdefault(owner, {})
-        child = child_id(obj)
-        if known.get(child) == slim:
-            return None
-        known[child] = slim
-        return owner
+        before = known.get(child.id)
+        known[child.id] = child
+        self._came_back(owner, child.id, child.version)
+        same = before is not None and (before.uid, before.owner_uid, before.fingerprint, before.rollout) == (
+            child.uid,
+            child.owner_uid,
+            child.fingerprint,
+            child.rollout,
+        )
+        return None if same else owner
 
     def remove(self, obj: Manifest) -> str | None:
         """Forget an object; returns its owner when it was known."""
         owner = owner_of(obj)
-        if owner is None or self._by_owner.get(owner, {}).pop(child_id(obj), None) is None:
-            return None
-        if not self._by_owner[owner]:
-            del self._by_owner[owner]
-        return owner
+        return owner if owner is not None and self._forget(owner, child_id(obj), version_of(obj)) else None
 
-    def replace(self, kind: str, objects: list[Manifest]) -> set[str]:
-        """Take an authoritative list of one kind; returns the owners for which something changed."""
-        changed = {owner for obj in objects if (owner := self.upsert(obj)) is not None}
-        listed = {(owner_of(obj), child_id(obj)) for obj in objects}
-        for owner, known in list(self._by_owner.items()):
-            gone = [child for child in known if child[0] == kind and (owner, child) not in listed]
-            for child in gone:
-                del known[child]
+    def replace(self, kind: str, namespace: str | None, objects: Iterable[Manifest], version: int | None) -> set[str]:
+        """Take an authoritative list of one kind in one namespace (None: all); returns the owners of what changed."""
+        listed, changed = set(), set()
+        for obj in objects:
+            listed.add((owner_of(obj), child_id(obj)))
+            if (owner := self.upsert(obj)) is not None:
                 changed.add(owner)
-            if not known:
-                del self._by_owner[owner]
+        for owner, known in list(self._by_owner.items()):
+            if namespace is not None and not owner.startswith(f"{namespace}/"):
+                continue
+            for child in [child for child in known if child[0] == kind and (owner, child) not in listed]:
+                self._forget(owner, child, version)
+                changed.add(owner)
         return changed
 
+    def _forget(self, owner: str, child: ChildId, version: int | None) -> bool:
+        self._came_back(owner, child, version)
+        if self._by_owner.get(owner, {}).pop(child, None) is None:
+            return False
+        if not self._by_owner[owner]:
+            del self._by_owner[owner]
+        return True
 
-def child_id(obj: Manifest) -> ChildId:
+    def _came_back(self, owner: str, child: ChildId, version: int | None) -> None:
+        written = self._written.get((owner, child))
+        if written is not None and (version is None or version >= written[0]):
+            del self._written[(owner, child)]
+
+
+def child_id(obj: Mapping[str, Any]) -> ChildId:
     """Return what tells an object apart from its owner's others."""
     return (str(obj["kind"]), str(obj["metadata"]["name"]))
 
 
+def version_of(obj: Mapping[str, Any]) -> int | None:
+    """Return the resourceVersion as a number (Kubernetes promises an order since 1.35); None where it is none."""
+    text = str((obj.get("metadata") or {}).get("resourceVersion") or "")
+    return int(text) if text.isdecimal() else None
+
+
 def owner_of(obj: Mapping[str, Any]) -> str | None:
     """Return `namespace/name` of the VLLMDeployment that controls an object."""
-    metadata = obj["metadata"]
-    for reference in metadata.get("ownerReferences") or []:
+    reference = controller_of(obj)
+    return f"{obj['metadata']['namespace']}/{reference['name']}" if reference is not None else None
+
+
+def controller_of(obj: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the owner reference of the VLLMDeployment that controls an object."""
+    for reference in obj["metadata"].get("ownerReferences") or []:
         if reference.get("kind") == KIND and reference.get("controller"):
-            return f"{metadata['namespace']}/{reference['name']}"
+            found: Mapping[str, Any] = reference
+            return found
     return None
 
 
-def _slim(obj: Manifest) -> Manifest:
-    """Drop what changes without meaning anything to us."""
-    metadata = {
-        key: value
-        for key, value in obj["metadata"].items()
-        if key not in ("managedFields", "resourceVersion", "selfLink")
-    }
-    slim = {**obj, "metadata": metadata}
-    if obj["kind"] == "Deployment":
-        slim["status"] = {key: value for key, value in (obj.get("status") or {}).items() if key != "conditions"} | {
-            "conditions": [_condition(condition) for condition in (obj.get("status") or {}).get("conditions") or []]
-        }
-    else:
-        slim.pop("status", None)
-    return slim
-
-
-def _condition(condition: Mapping[str, Any]) -> Manifest:
-    return {key: condition.get(key, "") for key in ("type", "status", "reason", "message")}
+def _child(obj: Manifest) -> Child:
+    metadata = {key: value for key, value in obj["metadata"].items() if key not in _NOT_OURS}
+    slim = {key: value for key, value in obj.items() if key != "status"} | {"metadata": metadata}
+    text = json.dumps(slim, sort_keys=True).encode()
+    return Child(
+        id=child_id(obj),
+        uid=str(obj["metadata"].get("uid") or ""),
+        owner_uid=str((controller_of(obj) or {}).get("uid") or ""),
+        version=version_of(obj),
+        fingerprint=blake2b(text, digest_size=16).digest(),
+        packed=zlib.compress(text, 1),
+        rollout=rollout_of(obj) if obj["kind"] == "Deployment" else None,
+    )
 
 
 def rollout_of(deployment: Mapping[str, Any]) -> Rollout:
@@ -135,13 +190,14 @@ def rollout_of(deployment: Mapping[str, Any]) -> Rollout:
     conditions = {condition["type"]: condition for condition in status.get("conditions") or []}
     progressing = conditions.get("Progressing", {})
     failure = conditions.get("ReplicaFailure", {})
-    wanted = deployment.get("spec", {}).get("replicas")
+    wanted = (deployment.get("spec") or {}).get("replicas")
     return Rollout(
         generation=int(deployment["metadata"].get("generation") or 0),
         observed_generation=int(status.get("observedGeneration") or 0),
         replicas=int(status.get("replicas") or 0),
         updated=int(status.get("updatedReplicas") or 0),
         available=int(status.get("availableReplicas") or 0),
+        ready=int(status.get("readyReplicas") or 0),
         wanted=1 if wanted is None else int(wanted),
         progress_reason=str(progressing.get("reason") or ""),
         progress_message=str(progressing.get("message") or ""),
@@ -157,7 +213,7 @@ def covers(observed: Any, wanted: Any) -> bool:
         return all(covers(observed.get(key), value) for key, value in wanted.items())
     if isinstance(wanted, list):
         return _covers_list(observed, wanted)
-    return observed == wanted or _same_quantity(observed, wanted)
+    return bool(observed == wanted) or _same_quantity(observed, wanted) or (observed is None and wanted == "")
 
 
 def _covers_list(observed: Any, wanted: list[Any]) -> bool:

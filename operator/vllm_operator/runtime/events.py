@@ -1,92 +1,98 @@
-"""Kubernetes Events about a VLLMDeployment: specific, once per change, never in the way of a reconcile."""
+"""Kubernetes Events: on change only, each said once, and never in the way of a reconcile."""
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.api import conditions as reasons
+from vllm_operator.api.conditions import find_condition
 from vllm_operator.api.v1alpha1 import API_VERSION, KIND
+from vllm_operator.render.labels import MANAGER
 from vllm_operator.runtime.kube import EVENTS, ApiError, Unreachable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from vllm_operator.api.status import Condition
     from vllm_operator.runtime.kube import Kube
 
 _LOGGER = logging.getLogger(__name__)
 
+MOST_WAITING: Final = 1000
 LONGEST_NOTE: Final = 1000
-"""The API server refuses notes above 1 kB."""
-LONGEST_BACKLOG: Final = 1000
+"""The API server refuses notes of 1 KiB and more."""
+
+_BAD_WHEN_FALSE: Final = (reasons.SPEC_VALID, reasons.MODEL_RESOLVED, reasons.FEASIBLE, reasons.RENDERED)
+_UNREMARKABLE: Final = frozenset({reasons.WITHHELD})
 
 
-@dataclass(frozen=True, slots=True)
-class Happening:
-    """One thing worth telling."""
+def tellings(before: Sequence[Condition], after: Sequence[Condition]) -> Iterator[tuple[str, str, str]]:
+    """Yield (type, reason, note) for what has changed so that a user should hear of it."""
+    for condition in after:
+        old = find_condition(before, condition.type)
+        if old is not None and (old.status, old.reason) == (condition.status, condition.reason):
+            continue
+        if condition.type in _BAD_WHEN_FALSE and condition.status == "False":
+            if condition.reason not in _UNREMARKABLE:
+                yield "Warning", condition.reason, condition.message
+        elif condition.type == reasons.DEGRADED and condition.status == "True":
+            yield "Warning", condition.reason, condition.message
+        elif condition.type == reasons.READY and condition.status == "True":
+            yield "Normal", condition.reason, condition.message
 
-    namespace: str
-    name: str
-    uid: str
-    kind: str
-    """`Normal` or `Warning`."""
-    reason: str
-    action: str
-    note: str
 
+class Recorder:
+    """Writes Events from a bounded queue; one that cannot be written is dropped, as status says the same."""
 
-class EventRecorder:
-    """Sends Events one after the other from a bounded backlog; what does not fit is dropped, not waited for."""
-
-    def __init__(self, kube: Kube, *, reporter: str) -> None:
+    def __init__(self, kube: Kube, *, instance: str, now: Callable[[], str]) -> None:
         self._kube = kube
-        self._reporter = reporter
-        self._backlog: asyncio.Queue[Happening] = asyncio.Queue(LONGEST_BACKLOG)
-        self._last: dict[tuple[str, str], Happening] = {}
+        self._instance = instance
+        self._now = now
+        self._waiting: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue(maxsize=MOST_WAITING)
+        self._said: dict[str, set[str]] = {}
 
-    def record(self, happening: Happening) -> None:
-        """Queue an Event, unless it repeats the last one about the same resource and action."""
-        about = (happening.uid, happening.action)
-        if self._last.get(about) == happening:
+    def tell(self, key: str, uid: str, kind: str, reason: str, note: str) -> None:
+        """Queue an Event, unless the same was said of this resource before."""
+        digest = hashlib.sha256(f"{uid}\n{reason}\n{note}".encode()).hexdigest()[:16]
+        said = self._said.setdefault(key, set())
+        if digest in said:
             return
-        self._last[about] = happening
+        said.add(digest)
+        namespace, name = key.split("/", 1)
+        event = {
+            "apiVersion": EVENTS.api_version,
+            "kind": EVENTS.kind,
+            "metadata": {"namespace": namespace, "name": f"{name[:200]}.{digest}"},
+            "eventTime": self._now(),
+            "reportingController": MANAGER,
+            "reportingInstance": self._instance,
+            "action": "Reconcile",
+            "type": kind,
+            "reason": reason,
+            "note": note[:LONGEST_NOTE],
+            "regarding": {"apiVersion": API_VERSION, "kind": KIND, "namespace": namespace, "name": name, "uid": uid},
+        }
         try:
-            self._backlog.put_nowait(happening)
+            self._waiting.put_nowait((namespace, event))
         except asyncio.QueueFull:
-            _LOGGER.warning("event dropped", extra={"key": f"{happening.namespace}/{happening.name}"})
+            said.discard(digest)
 
-    def forget(self, uid: str) -> None:
-        """Drop what is remembered of a resource that is gone."""
-        for about in [about for about in self._last if about[0] == uid]:
-            del self._last[about]
+    def forget(self, key: str) -> None:
+        """Forget what was said of a resource that is gone."""
+        self._said.pop(key, None)
 
     async def run(self) -> None:
-        """Send Events until cancelled."""
+        """Write Events until cancelled."""
         while True:
-            happening = await self._backlog.get()
+            namespace, event = await self._waiting.get()
             try:
-                await self._kube.create(EVENTS, happening.namespace, self._manifest(happening))
-            except (ApiError, Unreachable) as error:
-                _LOGGER.info("event not sent", extra={"reason": str(error)})
-
-    def _manifest(self, happening: Happening) -> dict[str, object]:
-        now = datetime.now(UTC)
-        return {
-            "apiVersion": "events.k8s.io/v1",
-            "kind": "Event",
-            "metadata": {"generateName": f"{happening.name}.", "namespace": happening.namespace},
-            "eventTime": now.strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-            "type": happening.kind,
-            "reason": happening.reason,
-            "action": happening.action,
-            "note": happening.note[:LONGEST_NOTE],
-            "regarding": {
-                "apiVersion": API_VERSION,
-                "kind": KIND,
-                "namespace": happening.namespace,
-                "name": happening.name,
-                "uid": happening.uid,
-            },
-            "reportingController": "vllm-operator.io/vllm-operator",
-            "reportingInstance": self._reporter[:128],
-        }
+                await self._kube.create(EVENTS, namespace, event)
+            except ApiError as error:
+                # 409: the same Event from before a restart; 403, 404: the namespace is being deleted.
+                if error.status not in (403, 404, 409):
+                    _LOGGER.warning("an Event was not written", extra={"reason": str(error)})
+            except Unreachable as error:
+                _LOGGER.warning("an Event was not written", extra={"reason": str(error)})

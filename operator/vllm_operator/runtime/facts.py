@@ -9,7 +9,7 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from vllm_operator.models.errors import ModelError
+from vllm_operator.models.errors import ModelError, SourceOffline
 from vllm_operator.runtime.kube import CONFIG_MAPS, SECRETS, ApiError, Unreachable
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ _LOGGER = logging.getLogger(__name__)
 
 LOAD_TIMEOUT_SECONDS: Final = 120.0
 RETRY_SECONDS: Final = 30.0
-FRESH_SECONDS: Final = 600.0
-"""A ConfigMap, a Secret or a branch may change: facts are asked for again after this time."""
+MOST_PREFETCHES: Final = 16
+"""Loads that admission may have under way: requests must not be a means to flood the hub."""
 
 
 class ReferenceMissing(ModelError):
@@ -36,19 +36,21 @@ class ReferenceMissing(ModelError):
 @dataclass(slots=True)
 class _Entry:
     model: ModelSpec
+    since: float
     outcome: ModelFacts | ModelError | None = None
     task: asyncio.Task[None] | None = None
     due: float = 0.0
 
 
 class FactsBook:
-    """What is known of each deployment's model. `changed` is called with a deployment's key when its answer is new."""
+    """What is known of each deployment's model. `changed` is called with a deployment's key when a load has ended."""
 
     def __init__(self, kube: Kube, source: FactsSource, *, changed: Callable[[str], None]) -> None:
         self._kube = kube
         self._source = source
         self._changed = changed
         self._entries: dict[str, _Entry] = {}
+        self._prefetching: set[asyncio.Task[None]] = set()
 
     def outcome(self, key: str, deployment: VLLMDeployment) -> ModelFacts | ModelError | None:
         """Return facts, the error that stands in their way, or None while they are loading; starts the loading."""
@@ -56,28 +58,54 @@ class FactsBook:
         entry = self._entries.get(key)
         if entry is None or entry.model != model:
             self.forget(key)
-            entry = self._entries[key] = _Entry(model=model)
-            if model.config_ref is None and model.token_secret_ref is None:
-                try:
-                    entry.outcome = self._source.peek(model)
-                except ModelError as error:
-                    entry.outcome = error
+            entry = self._entries[key] = _Entry(model=model, since=asyncio.get_running_loop().time())
         loop = asyncio.get_running_loop()
-        if entry.task is None and loop.time() >= entry.due:
+        settled = entry.outcome is not None and not isinstance(entry.outcome, ModelError)
+        if entry.task is None and not settled and loop.time() >= entry.due:
             namespace = deployment.metadata.namespace
             entry.task = loop.create_task(self._load(key, entry, namespace), name=f"facts {key}")
         return entry.outcome
 
-    def known(self, deployment: VLLMDeployment, key: str) -> ModelFacts | None:
+    def known(self, key: str, model: ModelSpec) -> ModelFacts | None:
         """Return the facts if they are at hand, from memory alone: for admission."""
-        model = deployment.spec.model
         entry = self._entries.get(key)
         if entry is not None and entry.model == model and not isinstance(entry.outcome, ModelError):
             return entry.outcome
         try:
-            return self._source.peek(model) if model.token_secret_ref is None else None
+            return self._source.peek(model)
         except ModelError:
             return None
+
+    def seconds_to_retry(self, key: str) -> float | None:
+        """Return when a failed load is worth another try; None while loading, or when the facts are there."""
+        entry = self._entries.get(key)
+        if entry is None or entry.task is not None or not isinstance(entry.outcome, ModelError | None):
+            return None
+        return max(0.0, entry.due - asyncio.get_running_loop().time())
+
+    def seconds_loading(self, key: str) -> float:
+        """Return for how long the facts have been asked for."""
+        entry = self._entries.get(key)
+        return 0.0 if entry is None else asyncio.get_running_loop().time() - entry.since
+
+    def prefetch(self, model: ModelSpec) -> None:
+        """Load the facts of a public model that somebody is about to use."""
+        if (
+            model.config_ref is not None
+            or model.token_secret_ref is not None
+            or len(self._prefetching) >= MOST_PREFETCHES
+        ):
+            return
+        task = asyncio.get_running_loop().create_task(self._prefetch(model), name=f"facts {model.uri}")
+        self._prefetching.add(task)
+        task.add_done_callback(self._prefetching.discard)
+
+    async def _prefetch(self, model: ModelSpec) -> None:
+        try:
+            async with asyncio.timeout(LOAD_TIMEOUT_SECONDS):
+                await self._source.load(model)
+        except (ModelError, TimeoutError) as error:
+            _LOGGER.debug("model facts could not be loaded ahead", extra={"reason": str(error)})
 
     def forget(self, key: str) -> None:
         """Drop what is known for a deployment that is gone or names another model."""
@@ -87,7 +115,7 @@ class FactsBook:
 
     async def close(self) -> None:
         """Cancel everything that is loading."""
-        tasks = [entry.task for entry in self._entries.values() if entry.task is not None]
+        tasks = [*self._prefetching, *(entry.task for entry in self._entries.values() if entry.task is not None)]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -99,15 +127,14 @@ class FactsBook:
                 entry.outcome = await self._ask(entry.model, namespace)
         except ModelError as error:
             # Facts that were known stay in force while their source is away.
-            entry.outcome = error if before is None or isinstance(before, ModelError) else before
+            away = isinstance(error, SourceOffline) and before is not None and not isinstance(before, ModelError)
+            entry.outcome = before if away else error
         except (ApiError, Unreachable, TimeoutError) as error:
             _LOGGER.warning("model facts could not be loaded", extra={"key": key, "reason": repr(error)})
         finally:
-            failed = isinstance(entry.outcome, ModelError) or entry.outcome is None
-            entry.due = asyncio.get_running_loop().time() + (RETRY_SECONDS if failed else FRESH_SECONDS)
+            entry.due = asyncio.get_running_loop().time() + RETRY_SECONDS
             entry.task = None
-        if _answer(before) != _answer(entry.outcome):
-            self._changed(key)
+        self._changed(key)
 
     async def _ask(self, model: ModelSpec, namespace: str) -> ModelFacts:
         token = None
@@ -152,7 +179,3 @@ class FactsBook:
                 f"its keys are {', '.join(sorted(data)) or 'none'}"
             )
         return data
-
-
-def _answer(outcome: ModelFacts | ModelError | None) -> object:
-    return (type(outcome), str(outcome)) if isinstance(outcome, ModelError) else outcome

@@ -1,112 +1,138 @@
-"""Kopf's handlers: they project and pass on, and decide nothing."""
+"""What Kopf calls: each handler only takes an object into the store, or answers from memory."""
 
 from __future__ import annotations
 
 import logging
-import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import kopf
 
 from vllm_operator.api.v1alpha1 import GROUP, PLURAL, VERSION
 
 if TYPE_CHECKING:
-    import asyncio
+    from collections.abc import Awaitable, Callable, Collection, Mapping
 
-    from vllm_operator.runtime.operator import Operator
+    from vllm_operator.runtime.admission import Gatekeeper
+    from vllm_operator.runtime.observability import Metrics
+    from vllm_operator.runtime.resources import Resources
     from vllm_operator.settings import Settings
 
-WEBHOOK_ID = "feasibility"
-"""The last part of the webhook's path, as the chart's ValidatingWebhookConfiguration has it."""
+WEBHOOK_ID: Final = "feasibility"
+"""Also the path of the webhook in the chart's configuration."""
+REFUSED: Final = 422
+CERTIFICATE_CHECK_SECONDS: Final = 10.0
 
 
-class NothingKept(kopf.DiffBaseStorage, kopf.ProgressStorage):
-    """Kopf remembers nothing on users' objects: our handlers are level-triggered and need no memory there."""
+class _NoDiffBase(kopf.DiffBaseStorage):
+    """Keeps nothing: events are levels here, nobody asks what changed."""
 
     def build(self, *, body: kopf.Body, extra_fields: object = None) -> kopf.BodyEssence:
-        """Return an empty essence: computing one costs a deep copy of every object."""
         return kopf.BodyEssence({})
 
-    def fetch(self, *, body: kopf.Body, **_: Any) -> None:
-        """Return nothing."""
+    def fetch(self, *, body: kopf.Body) -> None:
+        return None
 
-    def store(self, *, body: kopf.Body, patch: kopf.Patch, **_: Any) -> None:
-        """Store nothing."""
+    def store(self, *, body: kopf.Body, patch: kopf.Patch, essence: kopf.BodyEssence) -> None:
+        return None
 
-    def purge(self, *, body: kopf.Body, patch: kopf.Patch, **_: Any) -> None:
-        """Remove nothing."""
 
-    def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: str | None) -> None:
-        """Touch nothing."""
+class _NoProgress(kopf.ProgressStorage):
+    """Keeps nothing: no handler of ours is retried by Kopf."""
+
+    def fetch(self, *, key: object, body: kopf.Body) -> None:
+        return None
+
+    def store(self, *, key: object, record: object, body: kopf.Body, patch: kopf.Patch) -> None:
+        return None
+
+    def purge(self, *, key: object, body: kopf.Body, patch: kopf.Patch) -> None:
+        return None
+
+    def touch(self, *, body: kopf.Body, patch: kopf.Patch, value: object) -> None:
+        return None
 
     def clear(self, *, essence: kopf.BodyEssence) -> kopf.BodyEssence:
-        """Return the essence as it is."""
         return essence
 
 
-def register(operator: Operator, settings: Settings) -> kopf.OperatorRegistry:
-    """Return a registry with the handlers of one operator, with Kopf's own login."""
-    registry = kopf.get_default_registry()
+def registry(
+    *,
+    settings: Settings,
+    resources: Resources,
+    queue: Callable[[str], None],
+    gatekeeper: Gatekeeper,
+    metrics: Metrics,
+    stopping: Callable[[], Awaitable[None]],
+) -> kopf.OperatorRegistry:
+    """Return Kopf's registry with everything that it is to call."""
+    handlers = kopf.OperatorRegistry()
 
-    @kopf.on.startup(registry=registry)
-    async def start(settings: kopf.OperatorSettings, **_: Any) -> None:
-        configure(settings, operator)
-        await operator.start()
+    @kopf.on.startup(registry=handlers)
+    async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
+        configure_kopf(settings)
+        if webhook is not None:
+            settings.admission.server = webhook
 
-    @kopf.on.cleanup(registry=registry)
+    @kopf.on.login(registry=handlers)
+    async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
+        return kopf.login_via_client(**kwargs)
+
+    @kopf.on.cleanup(registry=handlers)
     async def stop(**_: Any) -> None:
-        await operator.stop()
+        await stopping()
 
-    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry)
-    async def observe(event: kopf.RawEvent, **_: Any) -> None:
-        obj: dict[str, Any] = dict(event["object"])
-        if event["type"] == "DELETED":
-            operator.resource_sink.remove(obj)
-        else:
-            operator.resource_sink.upsert(obj)
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers)
+    async def observed(type: str | None, body: Mapping[str, Any], **_: Any) -> None:
+        key = resources.remove(body) if type == "DELETED" else resources.upsert(body)
+        if key is not None:
+            queue(key)
 
-    if settings.webhook_cert_dir is not None:
+    webhook = _webhook_server(settings)
+    if webhook is not None:
 
-        @kopf.on.validate(GROUP, VERSION, PLURAL, id=WEBHOOK_ID, registry=registry)
-        async def validate(*, body: kopf.Body, warnings: list[str], **review: Any) -> None:
-            answer = operator.admit(dict(body), review["old"] if review["operation"] == "UPDATE" else None)
+        @kopf.on.validate(GROUP, VERSION, PLURAL, id=WEBHOOK_ID, registry=handlers)
+        async def feasibility(*, body: kopf.Body, dryrun: bool, warnings: list[str], **review: Any) -> None:
+            old = review["old"] if review["operation"] == "UPDATE" else None
+            with metrics.reviewing() as outcome:
+                answer = gatekeeper.review(dict(body), dict(old) if old else None, dry_run=dryrun)
+                outcome(answer)
             warnings.extend(answer.warnings)
             if answer.refusal is not None:
-                raise kopf.AdmissionError(answer.refusal, code=422)
+                raise kopf.AdmissionError(answer.refusal, code=REFUSED)
 
-    return registry
+    return handlers
 
 
-def configure(settings: kopf.OperatorSettings, operator: Operator) -> None:
-    """Set Kopf up as a host of watches and webhooks only; the reasons are in docs/decisions/0001."""
+def configure_kopf(settings: kopf.OperatorSettings) -> None:
+    """Make Kopf a host and nothing more: no annotations, no Events, no peering, no scanning."""
     settings.scanning.disabled = True
     settings.peering.standalone = True
     settings.posting.enabled = False
     settings.networking.connect_timeout = 5
     settings.networking.request_timeout = 30
+    settings.watching.chunk_size = 500
     settings.watching.reconnect_backoff = 1.0
-    settings.queueing.worker_limit = None
     settings.queueing.idle_timeout = 0.05
     settings.execution.max_workers = 4
-    nothing = NothingKept()
-    settings.persistence.diffbase_storage = nothing
-    settings.persistence.progress_storage = nothing
-    directory = operator.settings.webhook_cert_dir
-    if directory is not None:
-        settings.admission.server = kopf.WebhookServer(
-            addr=operator.settings.webhook_host,
-            port=operator.settings.webhook_port,
-            certfile=directory / "tls.crt",
-            pkeyfile=directory / "tls.key",
-        )
+    settings.persistence.diffbase_storage = _NoDiffBase()
+    settings.persistence.progress_storage = _NoProgress()
+    # A line for every event of every object is not news.
+    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
 
 
-def jitter() -> float:
-    """Return a factor around 1, so that what happens periodically does not happen at once."""
-    return random.uniform(0.8, 1.2)
+def _webhook_server(settings: Settings) -> kopf.WebhookServer | None:
+    directory = settings.webhook_cert_dir
+    if directory is None:
+        return None
+    return kopf.WebhookServer(
+        addr=settings.webhook_host,
+        port=settings.webhook_port,
+        certfile=directory / "tls.crt",
+        pkeyfile=directory / "tls.key",
+        file_check_interval=CERTIFICATE_CHECK_SECONDS,
+    )
 
 
-def log_failure(task: asyncio.Task[None]) -> None:
-    """Say why a background task ended, if it was not told to."""
-    if not task.cancelled() and task.exception() is not None:
-        logging.getLogger(__name__).critical("task ended", exc_info=task.exception(), extra={"task": task.get_name()})
+def scope(namespaces: Collection[str]) -> dict[str, Any]:
+    """Return Kopf's arguments for where to watch."""
+    return {"namespaces": list(namespaces)} if namespaces else {"clusterwide": True}

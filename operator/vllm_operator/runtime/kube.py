@@ -71,6 +71,7 @@ SECRETS: Final = Resource("v1", "Secret", "secrets")
 SERVICES: Final = Resource("v1", "Service", "services")
 CLAIMS: Final = Resource("v1", "PersistentVolumeClaim", "persistentvolumeclaims")
 DEPLOYMENTS: Final = Resource("apps/v1", "Deployment", "deployments")
+LEASES: Final = Resource("coordination.k8s.io/v1", "Lease", "leases")
 EVENTS: Final = Resource("events.k8s.io/v1", "Event", "events")
 
 CHILDREN: Final = (DEPLOYMENTS, SERVICES, CONFIG_MAPS, CLAIMS)
@@ -82,8 +83,8 @@ BY_KIND: Final = {resource.kind: resource for resource in CHILDREN}
 class Kube(Protocol):
     """What the runtime asks of the API server."""
 
-    async def apply(self, manifest: Manifest) -> Manifest:
-        """Apply an object by server-side apply; returns its metadata."""
+    async def apply(self, manifest: Manifest, *, force: bool) -> Manifest:
+        """Apply an object by server-side apply; `force` takes fields from other managers. Returns its metadata."""
         ...
 
     async def apply_status(self, manifest: Manifest) -> Manifest:
@@ -100,6 +101,10 @@ class Kube(Protocol):
 
     async def create(self, resource: Resource, namespace: str, manifest: Manifest) -> None:
         """Create an object."""
+        ...
+
+    async def update(self, resource: Resource, namespace: str, manifest: Manifest) -> Manifest:
+        """Replace an object, if it still has the resourceVersion that the manifest states; returns it."""
         ...
 
     async def list(self, resource: Resource, namespace: str | None, *, labels: str = "") -> tuple[list[Manifest], str]:
@@ -141,17 +146,17 @@ class AiohttpKube:
         if self._session is not None:
             await self._session.close()
 
-    async def apply(self, manifest: Manifest) -> Manifest:
+    async def apply(self, manifest: Manifest, *, force: bool) -> Manifest:
         """See `Kube.apply`."""
         metadata = manifest["metadata"]
         path = BY_KIND[manifest["kind"]].path(metadata["namespace"], metadata["name"])
-        return await self._apply(path, manifest)
+        return await self._apply(path, manifest, force=force)
 
     async def apply_status(self, manifest: Manifest) -> Manifest:
         """See `Kube.apply_status`."""
         metadata = manifest["metadata"]
         path = VLLM_DEPLOYMENTS.path(metadata["namespace"], metadata["name"], "status")
-        return await self._apply(path, manifest)
+        return await self._apply(path, manifest, force=True)
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Manifest:
         """See `Kube.get`."""
@@ -170,13 +175,19 @@ class AiohttpKube:
         """See `Kube.create`."""
         await self._request("POST", resource.path(namespace), body=manifest, accept=_METADATA_ONLY)
 
+    async def update(self, resource: Resource, namespace: str, manifest: Manifest) -> Manifest:
+        """See `Kube.update`."""
+        return await self._request("PUT", resource.path(namespace, manifest["metadata"]["name"]), body=manifest)
+
     async def list(self, resource: Resource, namespace: str | None, *, labels: str = "") -> tuple[list[Manifest], str]:
         """See `Kube.list`; read in chunks, so that a large cluster is never one answer."""
         found: list[Manifest] = []
         query = {"limit": str(LIST_CHUNK), **({"labelSelector": labels} if labels else {})}
         while True:
             page = await self._request("GET", resource.path(namespace), query=query)
-            found += page.get("items") or []
+            # Items of a typed list carry neither.
+            typed = {"apiVersion": resource.api_version, "kind": resource.kind}
+            found += [{**typed, **item} for item in page.get("items") or []]
             metadata = page["metadata"]
             if not metadata.get("continue"):
                 return found, str(metadata["resourceVersion"])
@@ -213,11 +224,11 @@ class AiohttpKube:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unreachable(f"watch of {resource.plural}: {error!r}") from error
 
-    async def _apply(self, path: str, manifest: Manifest) -> Manifest:
+    async def _apply(self, path: str, manifest: Manifest, *, force: bool) -> Manifest:
         return await self._request(
             "PATCH",
             path,
-            query={"fieldManager": MANAGER, "force": "true"},
+            query={"fieldManager": MANAGER, "force": "true" if force else "false"},
             body=manifest,
             content_type="application/apply-patch+yaml",
             accept=_METADATA_ONLY,

@@ -1,92 +1,118 @@
-"""Metrics, liveness and readiness of the operator itself."""
+"""Metrics, probes and log lines."""
 
 from __future__ import annotations
 
 import asyncio
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-LAG_PERIOD_SECONDS: Final = 0.5
+    from vllm_operator.runtime.admission import Answer
+
+LAG_PROBE_SECONDS: Final = 0.25
+UNHEALTHY_LAG_SECONDS: Final = 20.0
+_SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Metrics:
-    """The operator's metrics; labels are bounded sets, never names of users' objects."""
+    """What the operator measures of itself; labels are few and never hold a user's text."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.reconciles = Counter(
-            "vllm_operator_reconciles", "Reconciles by result.", ["result"], registry=self.registry
-        )
+        ProcessCollector(registry=self.registry)
         self.reconcile_seconds = Histogram(
-            "vllm_operator_reconcile_seconds", "Seconds of one reconcile.", registry=self.registry
-        )
-        self.admissions = Counter(
-            "vllm_operator_admissions", "Admission requests by answer.", ["answer"], registry=self.registry
+            "vllm_operator_reconcile_seconds",
+            "Time of one reconcile, by result.",
+            ["result"],
+            buckets=_SECONDS,
+            registry=self.registry,
         )
         self.admission_seconds = Histogram(
             "vllm_operator_admission_seconds",
-            "Seconds of one admission request.",
-            buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5),
+            "Time of one admission review inside the operator, by answer.",
+            ["answer"],
+            buckets=_SECONDS,
             registry=self.registry,
         )
-        self.queue_depth = Gauge("vllm_operator_queue_depth", "Resources that wait.", registry=self.registry)
-        self.resources = Gauge(
-            "vllm_operator_resources", "VLLMDeployments by verdict.", ["verdict"], registry=self.registry
+        self.requests = Counter(
+            "vllm_operator_api_requests",
+            "Requests to the API server, by verb, resource and HTTP code (0: no answer).",
+            ["verb", "resource", "code"],
+            registry=self.registry,
         )
-        self.loop_lag_seconds = Gauge(
-            "vllm_operator_event_loop_lag_seconds", "How late the event loop runs its timers.", registry=self.registry
+        self.loop_lag_seconds = Histogram(
+            "vllm_operator_loop_lag_seconds",
+            "How late the event loop ran a timer.",
+            buckets=_SECONDS,
+            registry=self.registry,
         )
+        self.leading = Gauge("vllm_operator_leading", "1 while this replica reconciles.", registry=self.registry)
+        self._last_turn = time.monotonic()
 
+    def observe(self, name: str, text: str, value: Callable[[], float]) -> None:
+        """Add a gauge that is read when it is scraped."""
+        Gauge(name, text, registry=self.registry).set_function(value)
 
-class HealthServer:
-    """Serves `/healthz`, `/readyz` and `/metrics`."""
+    @contextmanager
+    def reconciling(self) -> Iterator[None]:
+        """Time a reconcile; an exception makes it an error."""
+        started = time.perf_counter()
+        result = "error"
+        try:
+            yield
+            result = "success"
+        finally:
+            self.reconcile_seconds.labels(result).observe(time.perf_counter() - started)
 
-    def __init__(
-        self, metrics: Metrics, *, ready: Callable[[], bool], refresh: Callable[[], None], host: str, port: int
-    ) -> None:
-        self._metrics = metrics
-        self._ready = ready
-        self._refresh = refresh
-        self._host = host
-        self._port = port
-        self._runner: web.AppRunner | None = None
+    @contextmanager
+    def reviewing(self) -> Iterator[Callable[[Answer], None]]:
+        """Time an admission review; the callable takes its answer."""
+        started = time.perf_counter()
+        said = ["error"]
 
-    async def start(self) -> None:
-        """Start serving."""
-        app = web.Application()
-        app.router.add_get("/healthz", self._healthz)
-        app.router.add_get("/readyz", self._readyz)
-        app.router.add_get("/metrics", self._serve_metrics)
-        self._runner = web.AppRunner(app, access_log=None)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, self._host, self._port).start()
+        def outcome(answer: Answer) -> None:
+            said[0] = "refused" if answer.refusal is not None else "warned" if answer.warnings else "admitted"
 
-    async def stop(self) -> None:
-        """Stop serving."""
-        if self._runner is not None:
-            await self._runner.cleanup()
+        try:
+            yield outcome
+        finally:
+            self.admission_seconds.labels(said[0]).observe(time.perf_counter() - started)
 
-    async def watch_lag(self) -> None:
-        """Measure until cancelled how late the event loop is."""
+    async def measure_lag(self) -> None:
+        """Measure the event loop until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
-            started = loop.time()
-            await asyncio.sleep(LAG_PERIOD_SECONDS)
-            self._metrics.loop_lag_seconds.set(max(0.0, loop.time() - started - LAG_PERIOD_SECONDS))
+            due = loop.time() + LAG_PROBE_SECONDS
+            await asyncio.sleep(LAG_PROBE_SECONDS)
+            self.loop_lag_seconds.observe(max(0.0, loop.time() - due))
+            self._last_turn = time.monotonic()
 
-    async def _healthz(self, _: web.Request) -> web.Response:
-        return web.Response(text="ok")
+    def healthy(self) -> bool:
+        """Whether the event loop still turns."""
+        return time.monotonic() - self._last_turn < UNHEALTHY_LAG_SECONDS
 
-    async def _readyz(self, _: web.Request) -> web.Response:
-        if self._ready():
-            return web.Response(text="ok")
-        return web.Response(status=503, text="the cluster's nodes and resources are not known yet")
 
-    async def _serve_metrics(self, _: web.Request) -> web.Response:
-        self._refresh()
-        return web.Response(body=generate_latest(self._metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+def http_application(metrics: Metrics, *, ready: Callable[[], str | None]) -> web.Application:
+    """Return `/healthz`, `/readyz` and `/metrics`; `ready` returns what is still missing."""
+
+    async def healthz(_: web.Request) -> web.Response:
+        return web.Response(text="ok") if metrics.healthy() else web.Response(status=503, text="the event loop hangs")
+
+    async def readyz(_: web.Request) -> web.Response:
+        missing = ready()
+        return web.Response(text="ok") if missing is None else web.Response(status=503, text=missing)
+
+    async def scrape(_: web.Request) -> web.Response:
+        return web.Response(
+            body=generate_latest(metrics.registry), headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"}
+        )
+
+    application = web.Application()
+    application.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz), web.get("/metrics", scrape)])
+    return application

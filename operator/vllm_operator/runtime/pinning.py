@@ -1,72 +1,103 @@
-"""A running model keeps the plan that it was started with.
+"""What keeps a running model from being restarted for nothing: the pods of one spec stay as they were first rendered.
 
-The plan of a generation is frozen in the status. Another answer of the planner, because the cluster or the operator
-changed, judges the deployment anew but does not roll its pods, as long as a node could still run them.
+The pod template is kept beside the Deployment's own in an annotation, with a digest of the part of the spec that it was
+made from. As long as that part is the same, neither another view of the cluster nor a newer operator changes it.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
+import hashlib
+import json
+from copy import deepcopy
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
-from vllm_operator.cluster.records import GpuClass
-from vllm_operator.planning.plan import Placement, Plan
+from vllm_operator.render.labels import PLAN_HASH_ANNOTATION
 
 if TYPE_CHECKING:
-    from vllm_operator.api.status import PlanStatus, VLLMDeploymentStatus
-    from vllm_operator.cluster.inventory import Inventory
+    from collections.abc import Mapping
+
+    from vllm_operator.api.spec import VLLMDeploymentSpec
+
+Manifest = dict[str, Any]
+
+PIN_ANNOTATION: Final = "vllm-operator.io/pinned-template"
+APPLIED_ANNOTATION: Final = "vllm-operator.io/applied-hash"
+_DIGITS: Final = 16
+_NOT_OF_PODS: Final = {"replicas", "scaling", "service", "monitoring", "rollout"}
 
 
-def pinned_plan(status: VLLMDeploymentStatus, *, generation: int) -> PlanStatus | None:
-    """Return the plan that was frozen for this generation, None when there is none yet."""
-    if status.observed_generation != generation or status.plan is None or not status.plan.args:
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A pod template and the digest of the spec that it belongs to."""
+
+    pods_of_spec: str
+    template: Manifest
+
+    @property
+    def plan_hash(self) -> str:
+        """Hash of the plan that the template was rendered from."""
+        return str(self.template["metadata"]["annotations"].get(PLAN_HASH_ANNOTATION, ""))
+
+
+def pods_of_spec(spec: VLLMDeploymentSpec) -> str:
+    """Return the digest of all that decides what the pods are; replicas and Service do not."""
+    content = spec.model_dump(mode="json", exclude=_NOT_OF_PODS, exclude_defaults=True)
+    content.get("policy", {}).pop("admission", None)
+    return digest_of(content)
+
+
+def read_pin(deployment: Mapping[str, Any]) -> Pin | None:
+    """Return what a Deployment is pinned to; None when nothing readable says so."""
+    text = (deployment["metadata"].get("annotations") or {}).get(PIN_ANNOTATION)
+    if text is None:
         return None
-    return status.plan
+    try:
+        kept = json.loads(text)
+        pin = Pin(str(kept["spec"]), kept["template"])
+        return pin if isinstance(pin.template["metadata"]["annotations"], dict) else None
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
-def can_still_run(pinned: PlanStatus, inventory: Inventory) -> bool:
-    """Whether some node in service offers enough GPUs of the pinned kind, free or not."""
-    return any(
-        offer.usable
-        and not offer.declared
-        and offer.gpu_class.resource_name == pinned.resource_name
-        and offer.allocatable >= pinned.gpus_per_replica
-        and _matches(pinned.node_terms, offer.node.labels)
-        for offer in inventory.offers
+def pinned_to(deployment: Manifest, pin: Pin) -> Manifest:
+    """Return the Deployment with the pods, and the pin, of an earlier rendering."""
+    pinned = {**deployment, "spec": {**deployment["spec"], "template": deepcopy(pin.template)}}
+    annotations = {**(deployment["metadata"].get("annotations") or {}), PLAN_HASH_ANNOTATION: pin.plan_hash}
+    pinned["metadata"] = {**deployment["metadata"], "annotations": annotations}
+    return with_pin(pinned, pin.pods_of_spec)
+
+
+def with_pin(deployment: Manifest, digest: str) -> Manifest:
+    """Return the Deployment with its pod template pinned to the spec with this digest."""
+    kept = json.dumps(
+        {"spec": digest, "template": deployment["spec"]["template"]}, sort_keys=True, separators=(",", ":")
     )
+    return _annotated(deployment, PIN_ANNOTATION, kept)
 
 
-def _matches(terms: list[dict[str, list[str]]], labels: object) -> bool:
-    get = getattr(labels, "get", lambda _: None)
-    return not terms or any(all(get(key) in values for key, values in term.items()) for term in terms)
+def same_pods(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two pod templates differ in nothing but the hash of their plan."""
+    return _without_hash(one) == _without_hash(other)
 
 
-def with_pinned(plan: Plan, pinned: PlanStatus) -> Plan:
-    """Return a fresh judgement that carries the frozen flags and placement."""
-    gpu_class = GpuClass(
-        vendor=plan.placement.gpu_class.vendor if plan.placement else "nvidia",
-        resource_name=pinned.resource_name,
-        product=pinned.gpu_product,
-        memory_bytes=pinned.gpu_memory_bytes,
-    )
-    placement = Placement(
-        gpu_class=gpu_class,
-        gpus_per_replica=pinned.gpus_per_replica,
-        nodes=tuple(pinned.nodes),
-        node_selector_terms=tuple({key: tuple(values) for key, values in term.items()} for term in pinned.node_terms),
-    )
-    return replace(
-        plan,
-        placement=placement,
-        hash=pinned.hash,
-        image=pinned.image,
-        engine_version=pinned.engine_version,
-        revision=pinned.revision,
-        tensor_parallel_size=pinned.tensor_parallel_size,
-        pipeline_parallel_size=pinned.pipeline_parallel_size,
-        data_parallel_size=pinned.data_parallel_size,
-        max_model_len=pinned.max_model_len,
-        max_num_seqs=pinned.max_num_seqs,
-        args=tuple(pinned.args),
-        checkpoint_bytes=pinned.checkpoint_bytes,
-    )
+def stamped(manifest: Manifest) -> tuple[Manifest, str]:
+    """Return a manifest that carries its own digest, and the digest: a field that is dropped from it is noticed."""
+    digest = digest_of(manifest)
+    return _annotated(manifest, APPLIED_ANNOTATION, digest), digest
+
+
+def digest_of(content: object) -> str:
+    """Return a digest of JSON content."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:_DIGITS]
+
+
+def _annotated(manifest: Manifest, key: str, value: str) -> Manifest:
+    annotations = {**(manifest["metadata"].get("annotations") or {}), key: value}
+    return {**manifest, "metadata": {**manifest["metadata"], "annotations": annotations}}
+
+
+def _without_hash(template: Mapping[str, Any]) -> Manifest:
+    metadata = dict(template["metadata"])
+    annotations = {key: value for key, value in metadata.get("annotations", {}).items() if key != PLAN_HASH_ANNOTATION}
+    return {**template, "metadata": {**metadata, "annotations": annotations}}

@@ -32,6 +32,10 @@ class KeyQueue(Generic[Key]):
         self._failures: dict[Key, int] = {}
         self._timers: dict[Key, asyncio.TimerHandle] = {}
         self._available = asyncio.Event()
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closed = False
+        self._retrying: set[Key] = set()
         self._jitter = jitter
 
     def __len__(self) -> int:
@@ -64,33 +68,52 @@ class KeyQueue(Generic[Key]):
         """Mark a key dirty after its own back-off, which doubles with each failure; returns the delay in seconds."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
+        self._retrying.add(key)
         delay = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(failures, 32)) * self._jitter()
         self.add_after(key, delay)
         return delay
 
+    def succeeded(self, key: Key) -> None:
+        """Start the back-off of a key anew, unless its own work has just asked for a retry."""
+        if key not in self._retrying:
+            self._failures.pop(key, None)
+
     def forget(self, key: Key) -> None:
-        """Start the back-off of a key anew: it succeeded, or is gone."""
+        """Drop what is kept for a key that is gone."""
         self._failures.pop(key, None)
+        self._retrying.discard(key)
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
 
     async def get(self) -> Key:
         """Wait for a key and hand it out; `done` must follow."""
-        while not self._waiting:
+        while not self._waiting or self._closed:
             self._available.clear()
             await self._available.wait()
         key = self._waiting.popleft()
         self._dirty.discard(key)
+        self._retrying.discard(key)
         self._processing.add(key)
+        self._idle.clear()
         return key
+
+    async def idle(self) -> None:
+        """Wait until nothing is being worked on."""
+        await self._idle.wait()
 
     def done(self, key: Key) -> None:
         """Say that the work on a key has ended; if it was marked dirty meanwhile, it waits again."""
         self._processing.discard(key)
+        if not self._processing:
+            self._idle.set()
         if key in self._dirty:
             self._waiting.append(key)
             self._available.set()
 
     def close(self) -> None:
-        """Cancel all delays."""
+        """Hand out no more keys, and cancel all delays."""
+        self._closed = True
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()

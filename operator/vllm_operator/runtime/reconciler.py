@@ -1,256 +1,343 @@
-"""Key → snapshot → plan → difference → apply → status. Reads come from memory only; equal means no call."""
+"""One VLLMDeployment: what is known of it, what follows from that, and the writes that bring it about.
+
+Everything is read from memory; a reconcile that finds the cluster as it should be asks the API server nothing.
+"""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final
 
-from vllm_operator.api import conditions as c
-from vllm_operator.api.spec import Admission
-from vllm_operator.api.v1alpha1 import API_VERSION, KIND
+from pydantic import ValidationError
+
+from vllm_operator.api import conditions as reasons
+from vllm_operator.api.conditions import find_condition
+from vllm_operator.api.status import VLLMDeploymentStatus
+from vllm_operator.api.v1alpha1 import API_VERSION, KIND, Admission, SpecError, parse_deployment
 from vllm_operator.models.errors import ModelError
-from vllm_operator.planning.decide import OperatorDefaults, plan
+from vllm_operator.planning.decide import plan as plan_deployment
 from vllm_operator.planning.plan import Verdict
+from vllm_operator.render.errors import RenderError
 from vllm_operator.render.objects import render
-from vllm_operator.runtime.children import HASH_ANNOTATION, Children, child_id, covers, rollout_of
-from vllm_operator.runtime.events import Happening
-from vllm_operator.runtime.facts import RETRY_SECONDS
-from vllm_operator.runtime.kube import BY_KIND, ApiError
-from vllm_operator.runtime.pinning import can_still_run, pinned_plan, with_pinned
-from vllm_operator.runtime.status import (
-    Finding,
-    Outcome,
-    feasible_finding,
-    model_finding,
-    status_of,
-    workload_findings,
-)
+from vllm_operator.runtime.children import Rollout, version_of
+from vllm_operator.runtime.events import tellings
+from vllm_operator.runtime.kube import ApiError, Unreachable
+from vllm_operator.runtime.pinning import pinned_to, pods_of_spec, read_pin, same_pods, with_pin
+from vllm_operator.runtime.pods import classify
+from vllm_operator.runtime.status import Rendering, Situation, as_written, canonical, status_of
+from vllm_operator.runtime.writer import wanted_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
     from vllm_operator.api.v1alpha1 import VLLMDeployment
-    from vllm_operator.cluster.inventory import Inventory
     from vllm_operator.cluster.state import ClusterState
     from vllm_operator.models.facts import ModelFacts
+    from vllm_operator.planning.defaults import OperatorDefaults
     from vllm_operator.planning.plan import Plan
-    from vllm_operator.runtime.children import ChildId
-    from vllm_operator.runtime.events import EventRecorder
+    from vllm_operator.runtime.children import Children
+    from vllm_operator.runtime.events import Recorder
     from vllm_operator.runtime.facts import FactsBook
-    from vllm_operator.runtime.kube import Kube, Manifest
-    from vllm_operator.runtime.resources import Known, Resources
+    from vllm_operator.runtime.fleet import Fleet
+    from vllm_operator.runtime.kube import Kube
+    from vllm_operator.runtime.pods import Pods
+    from vllm_operator.runtime.queue import KeyQueue
+    from vllm_operator.runtime.resources import Resources
+    from vllm_operator.runtime.writer import Wanted, Writer
 
 _LOGGER = logging.getLogger(__name__)
 
-OPTIONAL_KINDS: Final = frozenset({"PersistentVolumeClaim"})
-"""Kinds that a later generation may no longer want. A claim is kept: it holds what the user downloaded."""
+LOADING_GRACE_SECONDS: Final = 0.3
+"""Facts that come within this time save a status that would be written for nothing."""
+LATE_KINDS: Final = frozenset({"Service"})
+"""Kinds of which the API server makes only some fifty a second: they wait in a lane of their own."""
+GONE: Final = frozenset({404, 409})
+"""Answers to a status of a resource that was deleted meanwhile, or made anew under the same name."""
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """A plan and the inventory that it was made on, for finding out whether a change of the cluster matters."""
-
-    plan: Plan
-    inventory: Inventory
-
-
-@dataclass(slots=True, kw_only=True)
-class Reconciler:
-    """Brings what the cluster has to what a VLLMDeployment asks for."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What reconciles read and write, wired once in `app`."""
 
     kube: Kube
     resources: Resources
     children: Children
+    pods: Pods
     cluster: ClusterState
     facts: FactsBook
-    events: EventRecorder
-    defer: Callable[[str], None]
-    """Called with a key whose Service has to be applied: that lane is slower than the Deployments'."""
+    fleet: Fleet
+    queue: KeyQueue[str]
+    late_queue: KeyQueue[str]
+    writer: Writer
+    recorder: Recorder
+    defaults: OperatorDefaults
     now: Callable[[], str]
-    defaults: OperatorDefaults = field(default_factory=OperatorDefaults)
-    judgements: dict[str, Judgement] = field(default_factory=dict)
-    _services: dict[str, Manifest] = field(default_factory=dict)
 
-    async def reconcile(self, key: str) -> float | None:
-        """Bring one VLLMDeployment up to date; returns the seconds after which to look again, None for never.
+
+@dataclass(frozen=True, slots=True)
+class _Brought:
+    """Where the objects of a deployment are."""
+
+    rendering: Rendering
+    pinned_hash: str | None = None
+    """Hash of the plan that the pods follow, where it is not the newest plan."""
+    settled: bool = False
+    """Whether every wanted object was seen in the cluster as it is wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Settled:
+    """That everything was in place for these inputs, so that the next look need not render again."""
+
+    inputs: tuple[object, ...]
+    brought: _Brought
+
+
+class Reconciler:
+    """Works on one key at a time; the queue sees to it that no key is worked on twice at once."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+        self._settled: dict[str, _Settled] = {}
+        self._late: dict[str, tuple[str, tuple[Wanted, ...]]] = {}
+        self._late_problems: dict[str, Rendering] = {}
+
+    async def reconcile(self, key: str) -> None:
+        """Bring one VLLMDeployment to where it should be.
 
         Raises:
-            ApiError, Unreachable: the API server refused or did not answer; the caller tries again.
+            ApiError: the API server refused for now.
+            Unreachable: it did not answer.
         """
-        known = self.resources.get(key)
-        if known is None:
+        shared = self._shared
+        stored = shared.resources.get(key)
+        if stored is None:
             self._forget(key)
-            return None
-        if known.deployment is None:
-            await self._report_invalid(known)
-            return None
-        facts = self.facts.outcome(key, known.deployment)
-        judged = self._judge(key, known, known.deployment, facts)
-        withheld = _withheld(known.deployment, judged, facts)
-        applied = Finding(c.RENDERED, "False", c.WITHHELD, withheld or "")
-        if withheld is None:
-            applied = await self._apply(key, known, known.deployment, judged)
-        await self._write_status(key, known, facts, judged, applied, withheld)
-        return RETRY_SECONDS if facts is None or isinstance(facts, ModelError) else None
-
-    async def apply_service(self, key: str) -> None:
-        """Apply what was deferred for a key, if it is still wanted."""
-        manifest = self._services.pop(key, None)
-        if manifest is None or self.resources.get(key) is None:
             return
-        if self._differs(manifest, self.children.of(key)):
-            try:
-                await self.kube.apply(manifest)
-            except BaseException:
-                self._services.setdefault(key, manifest)
-                raise
-
-    def _judge(self, key: str, known: Known, deployment: VLLMDeployment, facts: ModelFacts | ModelError | None) -> Plan:
-        inventory = self.cluster.snapshot().crediting(key)
-        fresh = plan(
-            deployment.spec,
-            None if isinstance(facts, ModelError) else facts,
-            inventory,
-            defaults=self.defaults,
-        )
-        self.judgements[key] = Judgement(fresh, self.cluster.snapshot())
-        pinned = pinned_plan(known.previous, generation=known.generation)
-        child = self.children.of(key).get(("Deployment", known.name))
-        if pinned is None or child is None:
-            return fresh
-        if can_still_run(pinned, inventory):
-            return with_pinned(fresh, pinned)
-        if rollout_of(child).available:
-            stale = (
-                "the nodes that this plan relied on have changed; running pods are left alone, new ones may not start"
-            )
-            return replace(with_pinned(fresh, pinned), warnings=(stale, *fresh.warnings))
-        return fresh
-
-    async def _apply(self, key: str, known: Known, deployment: VLLMDeployment, judged: Plan) -> Finding:
-        manifests = render(judged, deployment, namespace=known.namespace, name=known.name, uid=known.uid)
-        observed = self.children.of(key)
-        for manifest in manifests:
-            stamped = _stamped(manifest)
-            if not self._differs(stamped, observed):
-                continue
-            if manifest["kind"] == "Service":
-                self._services[key] = stamped
-                self.defer(key)
-                continue
-            try:
-                await self.kube.apply(stamped)
-            except ApiError as error:
-                if error.status not in (403, 409, 422):
-                    raise
-                _LOGGER.warning("object refused", extra={"key": key, "kind": manifest["kind"], "reason": str(error)})
-                reason = c.CONFLICT if error.status == 409 else c.APPLY_FAILED
-                return Finding(
-                    c.RENDERED, "False", reason, f"{manifest['kind']} {manifest['metadata']['name']}: {error}"
-                )
-            _LOGGER.info("applied", extra={"key": key, "kind": manifest["kind"], "generation": known.generation})
-        await self._remove_unwanted(key, known, manifests, observed)
-        return Finding(c.RENDERED, "True", c.APPLIED, f"rendered for generation {known.generation}, plan {judged.hash}")
-
-    async def _remove_unwanted(
-        self, key: str, known: Known, manifests: list[Manifest], observed: Mapping[ChildId, Manifest]
-    ) -> None:
-        wanted = {child_id(manifest) for manifest in manifests}
-        for child, manifest in list(observed.items()):
-            if child not in wanted and child[0] not in OPTIONAL_KINDS:
-                metadata = manifest["metadata"]
-                await self.kube.delete(BY_KIND[child[0]], known.namespace, metadata["name"], uid=metadata["uid"])
-                _LOGGER.info("removed", extra={"key": key, "kind": child[0]})
-
-    def _differs(self, stamped: Manifest, observed: Mapping[ChildId, Manifest]) -> bool:
-        there = observed.get(child_id(stamped))
-        return there is None or not covers(there, stamped)
-
-    async def _report_invalid(self, known: Known) -> None:
-        """A spec that the CRD let through but this version cannot read: said, not guessed at."""
-        assert known.error is not None
-        finding = Finding(c.SPEC_VALID, "False", c.INVALID, str(known.error))
-        withheld = "the spec is not valid"
-        outcome = Outcome(
-            name=known.name,
-            generation=known.generation,
-            plan=None,
-            findings=(finding, *workload_findings(None, withheld=withheld)),
-        )
-        await self._send(known, status_of(outcome, known.previous, now=self.now()))
-
-    async def _write_status(
-        self, key: str, known: Known, facts: object, judged: Plan, applied: Finding, withheld: str | None
-    ) -> None:
-        child = self.children.of(key).get(("Deployment", known.name))
-        rollout = rollout_of(child) if child else None
-        outcome = Outcome(
-            name=known.name,
-            generation=known.generation,
-            plan=judged,
-            findings=(
-                Finding(c.SPEC_VALID, "True", c.VALID, "the spec is valid"),
-                model_finding(facts),
-                feasible_finding(judged),
-                applied,
-                *workload_findings(rollout, withheld=withheld),
-            ),
-            rollout=rollout,
-        )
-        status = status_of(outcome, known.previous, now=self.now())
-        self._tell(known, outcome)
-        await self._send(known, status)
-
-    async def _send(self, known: Known, status: dict[str, Any]) -> None:
-        if status == known.status:
+        if stored.deleting:
             return
-        metadata = {"name": known.name, "namespace": known.namespace, "uid": known.uid}
-        await self.kube.apply_status({"apiVersion": API_VERSION, "kind": KIND, "metadata": metadata, "status": status})
+        previous = _previous(shared.resources.status_of(key))
+        situation = Situation(
+            name=key.partition("/")[2],
+            generation=stored.generation,
+            previous=previous,
+            failure=classify(shared.pods.of(key)),
+        )
+        try:
+            deployment = parse_deployment(stored.body())
+        except SpecError as error:
+            await self._report(key, stored.uid, replace(situation, spec_problems=error.problems))
+            return
+        model = shared.facts.outcome(key, deployment)
+        if model is None and shared.facts.seconds_loading(key) < LOADING_GRACE_SECONDS:
+            shared.queue.add_after(key, LOADING_GRACE_SECONDS)
+            return
+        plan = self._plan(key, deployment, model)
+        brought = await self._bring_about(key, stored.uid, deployment, plan, model, previous)
+        pinned = previous.plan if previous.plan is not None and previous.plan.hash == brought.pinned_hash else None
+        situation = replace(
+            situation,
+            model=model,
+            plan=plan,
+            pinned_plan=pinned,
+            rendering=self._late_problems.get(key, brought.rendering),
+            rollout_is_wanted=brought.settled,
+        )
+        await self._report(key, stored.uid, situation, replicas=_replicas(deployment))
+        if (seconds := shared.facts.seconds_to_retry(key)) is not None:
+            shared.queue.add_after(key, seconds)
 
-    def _tell(self, known: Known, outcome: Outcome) -> None:
-        """Record an Event for each condition that took another status or reason."""
-        before = {condition.type: condition for condition in known.previous.conditions}
-        for finding in outcome.findings:
-            old = before.get(finding.type)
-            if finding.type not in (c.FEASIBLE, c.MODEL_RESOLVED, c.READY) or finding.status == "Unknown":
-                continue
-            if old is not None and (old.status, old.reason) == (finding.status, finding.reason):
-                continue
-            if old is None and finding.type == c.READY:
-                continue
-            kind = "Normal" if finding.status == "True" or finding.reason == c.ROLLING_OUT else "Warning"
-            self.events.record(
-                Happening(known.namespace, known.name, known.uid, kind, finding.reason, finding.type, finding.message)
-            )
+    async def write_late(self, key: str) -> None:
+        """Write the objects of a deployment that have a lane of their own.
+
+        Raises:
+            ApiError: the API server refused for now.
+            Unreachable: it did not answer.
+        """
+        uid, wanted = self._late.pop(key, ("", ()))
+        stored = self._shared.resources.get(key)
+        if stored is None or stored.uid != uid or stored.deleting:
+            return
+        try:
+            problem = None
+            for one in self._shared.writer.differing(key, uid, wanted):
+                problem = await self._shared.writer.write(key, uid, one) or problem
+        except (ApiError, Unreachable):
+            self._late.setdefault(key, (uid, wanted))
+            raise
+        before = self._late_problems.pop(key, None)
+        if problem is not None:
+            self._late_problems[key] = problem
+            self._shared.queue.retry(key)
+        if problem != before:
+            self._shared.queue.add(key)
 
     def _forget(self, key: str) -> None:
-        self.facts.forget(key)
-        self.judgements.pop(key, None)
-        self._services.pop(key, None)
+        shared = self._shared
+        shared.facts.forget(key)
+        shared.fleet.forget(key)
+        shared.recorder.forget(key)
+        shared.queue.forget(key)
+        for known in (self._settled, self._late, self._late_problems):
+            known.pop(key, None)
 
+    def _plan(self, key: str, deployment: VLLMDeployment, model: ModelFacts | ModelError | None) -> Plan | None:
+        """Plan on the newest inventory; without facts only for those who want no judgement."""
+        facts = None if isinstance(model, ModelError) else model
+        if facts is None and deployment.spec.policy.admission is not Admission.OFF:
+            return None
+        inventory = self._shared.cluster.snapshot()
+        plan = plan_deployment(deployment.spec, facts, inventory.crediting(key), defaults=self._shared.defaults)
+        self._shared.fleet.judged(key, plan, inventory)
+        return plan
 
-def _withheld(deployment: VLLMDeployment, judged: Plan, facts: object) -> str | None:
-    """Why no workload is rendered, None when one is."""
-    if not judged.renderable:
-        return judged.message
-    if deployment.spec.policy.admission is Admission.OFF:
+    async def _bring_about(
+        self,
+        key: str,
+        uid: str,
+        deployment: VLLMDeployment,
+        plan: Plan | None,
+        model: ModelFacts | ModelError | None,
+        previous: VLLMDeploymentStatus,
+    ) -> _Brought:
+        shared = self._shared
+        live = shared.children.of(key)
+        bound = any(pod.node_name is not None for pod in shared.pods.of(key))
+        inputs = (
+            uid,
+            deployment.metadata.generation,
+            plan.hash if plan is not None else None,
+            plan.verdict if plan is not None else None,
+            bound,
+            {child.id: child.fingerprint for child in live.values()},
+        )
+        settled = self._settled.get(key)
+        if settled is not None and settled.inputs == inputs:
+            return settled.brought
+        self._settled.pop(key, None)
+        if plan is None:
+            return self._without_plan(key, deployment, model, previous)
+        try:
+            wanted, rendering, pinned_hash = self._wanted(key, deployment, uid, plan, keep=bound)
+        except RenderError as error:
+            return _Brought(Rendering(reasons.APPLY_FAILED, str(error)))
+        if wanted is None:
+            return _Brought(rendering, pinned_hash)
+        if (problem := await self._write(key, uid, wanted)) is not None:
+            shared.queue.retry(key)
+            return _Brought(problem, pinned_hash)
+        await shared.writer.remove_unwanted(key, uid, wanted)
+        brought = _Brought(rendering, pinned_hash)
+        if shared.writer.settled(key, wanted) and set(live) == {one.id for one in wanted}:
+            brought = replace(brought, settled=True)
+            self._settled[key] = _Settled(inputs, brought)
+        return brought
+
+    async def _write(self, key: str, uid: str, wanted: tuple[Wanted, ...]) -> Rendering | None:
+        """Write what differs but for the kinds that have their own lane; returns what stands in the way."""
+        late = []
+        for one in self._shared.writer.differing(key, uid, wanted):
+            if one.id[0] in LATE_KINDS:
+                late.append(one)
+            elif (problem := await self._shared.writer.write(key, uid, one)) is not None:
+                return problem
+        if late:
+            self._late[key] = (uid, tuple(late))
+            self._shared.late_queue.add(key)
         return None
-    if facts is None:
-        return "the model's facts are being loaded"
-    if isinstance(facts, ModelError):
-        return str(facts)
-    return judged.message if judged.verdict is Verdict.DOES_NOT_FIT else None
+
+    def _without_plan(
+        self,
+        key: str,
+        deployment: VLLMDeployment,
+        model: ModelFacts | ModelError | None,
+        previous: VLLMDeploymentStatus,
+    ) -> _Brought:
+        """Leave what runs as it is: facts that cannot be had now say nothing about it."""
+        rendered = find_condition(previous.conditions, reasons.RENDERED)
+        same = previous.observed_generation == deployment.metadata.generation
+        if same and rendered is not None and rendered.status == "True" and self._shared.children.of(key):
+            return _Brought(Rendering(rendered.reason, rendered.message), settled=True)
+        why = "its facts cannot be had" if isinstance(model, ModelError) else "its facts are being loaded"
+        return _Brought(Rendering(reasons.WITHHELD, f"nothing is rendered for a model as long as {why}"))
+
+    def _wanted(
+        self, key: str, deployment: VLLMDeployment, uid: str, plan: Plan, *, keep: bool
+    ) -> tuple[tuple[Wanted, ...] | None, Rendering, str | None]:
+        """Return the objects that the plan, and the pods that run already, ask for.
+
+        `keep`: pods of the same spec hold GPUs, so that they stay as they are.
+        """
+        namespace, name = key.split("/", 1)
+        child = self._shared.children.of(key).get(("Deployment", name))
+        pin = read_pin(child.body()) if child is not None and child.owner_uid == uid else None
+        pods = pods_of_spec(deployment.spec)
+        pin = pin if pin is not None and pin.pods_of_spec == pods and keep else None
+        refused = plan.verdict is Verdict.DOES_NOT_FIT and deployment.spec.policy.admission is not Admission.OFF
+        if refused and pin is not None:
+            text = f"the running pods keep their plan although it would not fit today: {plan.message}"
+            return None, Rendering(reasons.STALE, text), pin.plan_hash
+        if refused or not plan.renderable:
+            left = "; the workload of an earlier generation is left running" if child is not None else ""
+            why = "the deployment does not fit" if refused else "no GPU class is known that it could run on"
+            return None, Rendering(reasons.WITHHELD, f"{why}{left}: {plan.message}"), None
+        manifests = render(plan, deployment, namespace=namespace, name=name, uid=uid)
+        stale = False
+        for index, manifest in enumerate(manifests):
+            if manifest["kind"] != "Deployment":
+                continue
+            stale = pin is not None and not same_pods(pin.template, manifest["spec"]["template"])
+            manifests[index] = pinned_to(manifest, pin) if pin is not None else with_pin(manifest, pods)
+        text = f"{len(manifests)} objects are applied"
+        if stale:
+            text += "; the running pods keep the plan that they started with, a new one would differ"
+        return wanted_of(manifests), Rendering(reasons.APPLIED, text), pin.plan_hash if pin is not None else None
+
+    async def _report(self, key: str, uid: str, situation: Situation, *, replicas: int = 1) -> None:
+        """Write the status if it differs from the one that is there, and tell what is new in it."""
+        shared = self._shared
+        child = shared.children.of(key).get(("Deployment", situation.name))
+        if child is not None and child.owner_uid == uid:
+            situation = replace(situation, rollout=child.rollout)
+        elif situation.rendering is not None and situation.rendering.status == "True":
+            # Written, but not yet seen: nothing of it runs. The watch's echo must not be a second status.
+            situation = replace(situation, rollout=Rollout(generation=1, wanted=replicas))
+        status = status_of(situation, now=shared.now())
+        written = as_written(status)
+        text = canonical(written)
+        if text == shared.resources.status_of(key):
+            return
+        for kind, reason, note in tellings(situation.previous.conditions, status.conditions):
+            shared.recorder.tell(key, uid, kind, reason, note)
+        manifest = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {"namespace": key.partition("/")[0], "name": situation.name, "uid": uid},
+            "status": written,
+        }
+        try:
+            answer = await shared.kube.apply_status(manifest)
+        except ApiError as error:
+            if error.status in GONE:
+                return
+            raise
+        shared.resources.wrote_status(key, version_of(answer), text)
+        ready = find_condition(status.conditions, reasons.READY)
+        _LOGGER.info(
+            "status written",
+            extra={"key": key, "generation": situation.generation, "reason": ready.reason if ready else ""},
+        )
 
 
-def _stamped(manifest: Manifest) -> Manifest:
-    """Add the hash of what is applied, so that a field which is no longer rendered is noticed too."""
-    text = json.dumps(manifest, sort_keys=True, separators=(",", ":"))
-    metadata = manifest["metadata"]
-    annotations = {
-        **(metadata.get("annotations") or {}),
-        HASH_ANNOTATION: hashlib.sha256(text.encode()).hexdigest()[:16],
-    }
-    return {**manifest, "metadata": {**metadata, "annotations": annotations}}
+def _replicas(deployment: VLLMDeployment) -> int:
+    """Return the replicas that a Deployment starts with: the API server's default is one where none is stated."""
+    return 1 if deployment.spec.replicas is None else deployment.spec.replicas
+
+
+def _previous(text: str) -> VLLMDeploymentStatus:
+    """Read a status back; one that cannot be read (written by another version) counts as empty: it is ours to write."""
+    try:
+        return VLLMDeploymentStatus.model_validate_json(text)
+    except ValidationError:
+        return VLLMDeploymentStatus()

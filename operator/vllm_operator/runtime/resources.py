@@ -1,99 +1,144 @@
-"""The VLLMDeployments as their watch tells them, parsed once per change."""
+"""The VLLMDeployments as the API server has them."""
 
 from __future__ import annotations
 
+import json
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vllm_operator.api.status import VLLMDeploymentStatus
-from vllm_operator.api.v1alpha1 import SpecError, VLLMDeployment, parse_deployment
+from vllm_operator.runtime.children import version_of
+from vllm_operator.runtime.status import canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
+
+NO_STATUS = canonical({})
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """One VLLMDeployment. Exactly one of `deployment` and `error` is set."""
+class StoredResource:
+    """One VLLMDeployment; the body is kept compressed, as there may be thousands."""
 
-    namespace: str
-    name: str
     uid: str
     generation: int
-    deployment: VLLMDeployment | None
-    error: SpecError | None
-    status: dict[str, Any]
-    resource_version: int = 0
+    version: int | None
+    deleting: bool
+    status: str
+    """As `canonical` writes it."""
+    packed: bytes
 
-    @property
-    def previous(self) -> VLLMDeploymentStatus:
-        """The status that the API server has, as far as it can be read."""
-        return self.deployment.status if self.deployment else VLLMDeploymentStatus()
+    def body(self) -> dict[str, Any]:
+        """Return the object without its status."""
+        body: dict[str, Any] = json.loads(zlib.decompress(self.packed))
+        return body
 
 
 class Resources:
-    """All VLLMDeployments by `namespace/name`."""
+    """VLLMDeployments by `namespace/name`. Labels and annotations are nobody's input: their change changes nothing.
+
+    The status of an object is what we wrote last as long as the watch lags behind that write.
+    """
 
     def __init__(self) -> None:
-        self._known: dict[str, Known] = {}
+        self._known: dict[str, StoredResource] = {}
+        self._written: dict[str, tuple[str, int, str]] = {}
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def get(self, key: str) -> Known | None:
-        """Return one, or None when it is gone."""
-        return self._known.get(key)
+    def __contains__(self, key: object) -> bool:
+        return key in self._known
 
-    def keys(self) -> Iterator[str]:
-        """Yield all keys."""
+    def __iter__(self) -> Iterator[str]:
         return iter(tuple(self._known))
 
-    def upsert(self, obj: dict[str, Any]) -> bool:
-        """Take an object; returns whether its spec, identity or status differ from what was known."""
-        metadata = obj["metadata"]
-        if metadata.get("deletionTimestamp"):
-            return self.remove(obj)
+    def get(self, key: str) -> StoredResource | None:
+        """Return one of them."""
+        return self._known.get(key)
+
+    def status_of(self, key: str) -> str:
+        """Return the newest status that is known of, in its canonical form."""
+        if key in self._written:
+            return self._written[key][2]
+        known = self._known.get(key)
+        return known.status if known is not None else NO_STATUS
+
+    def wrote_status(self, key: str, version: int | None, status: str) -> None:
+        """Note a status that was written and came back with this resourceVersion."""
+        known = self._known.get(key)
+        if known is not None and version is not None and (known.version is None or known.version < version):
+            self._written[key] = (known.uid, version, status)
+
+    def upsert(self, obj: Mapping[str, Any]) -> str | None:
+        """Take an object; returns its key when it has to be looked at."""
+        key = key_of(obj)
+        fresh = _stored(obj)
+        known = self._known.get(key)
+        if known is not None and known.uid == fresh.uid and _older(fresh.version, known.version):
+            # A periodic list and the watch run side by side; the list may be the older of the two.
+            return None
+        before = self.status_of(key)
+        self._known[key] = fresh
+        written = self._written.get(key)
+        if written is not None and (written[0] != fresh.uid or not _older(fresh.version, written[1])):
+            del self._written[key]
+        same = known is not None and (known.uid, known.generation, known.deleting) == (
+            fresh.uid,
+            fresh.generation,
+            fresh.deleting,
+        )
+        return None if same and self.status_of(key) == before else key
+
+    def remove(self, obj: Mapping[str, Any]) -> str | None:
+        """Forget an object; returns its key when it was known and is not already another of the same name."""
         key = key_of(obj)
         known = self._known.get(key)
-        generation = int(metadata.get("generation") or 0)
-        status = obj.get("status") or {}
-        version = int(metadata.get("resourceVersion") or 0)
-        if known and known.uid == metadata["uid"] and version < known.resource_version:
-            # A list that was under way while the watch already told of something newer.
-            return False
-        if known and (known.uid, known.generation, known.status) == (metadata["uid"], generation, status):
-            return False
-        deployment, error = None, None
-        try:
-            deployment = parse_deployment(obj)
-        except SpecError as found:
-            error = found
-        self._known[key] = Known(
-            namespace=metadata["namespace"],
-            name=metadata["name"],
-            uid=metadata["uid"],
-            generation=generation,
-            deployment=deployment,
-            error=error,
-            status=status,
-            resource_version=version,
-        )
-        return True
+        if known is None or known.uid != (obj.get("metadata") or {}).get("uid"):
+            return None
+        del self._known[key]
+        self._written.pop(key, None)
+        return key
 
-    def remove(self, obj: dict[str, Any]) -> bool:
-        """Forget an object; returns whether it was known."""
-        return self._known.pop(key_of(obj), None) is not None
-
-    def replace(self, objects: list[dict[str, Any]]) -> set[str]:
-        """Take an authoritative list; returns the keys that changed or are gone."""
-        listed = {key_of(obj) for obj in objects}
-        gone = self._known.keys() - listed
-        for key in gone:
-            del self._known[key]
-        return gone | {key_of(obj) for obj in objects if self.upsert(obj)}
+    def replace(self, namespace: str | None, objects: Iterable[Mapping[str, Any]], version: int | None) -> set[str]:
+        """Take an authoritative list of one namespace (None: all); returns the keys of what changed or is gone."""
+        changed, listed = set(), set()
+        for obj in objects:
+            listed.add(key_of(obj))
+            if (key := self.upsert(obj)) is not None:
+                changed.add(key)
+        for key, known in list(self._known.items()):
+            within = namespace is None or key.startswith(f"{namespace}/")
+            # What the watch saw after the list was taken is no deletion.
+            if within and key not in listed and not _older(version, known.version):
+                del self._known[key]
+                self._written.pop(key, None)
+                changed.add(key)
+        return changed
 
 
-def key_of(obj: dict[str, Any]) -> str:
+def key_of(obj: Mapping[str, Any]) -> str:
     """Return `namespace/name`."""
     metadata = obj["metadata"]
-    return f"{metadata['namespace']}/{metadata['name']}"
+    return f"{metadata.get('namespace', 'default')}/{metadata['name']}"
+
+
+def _stored(obj: Mapping[str, Any]) -> StoredResource:
+    metadata = {
+        name: obj["metadata"][name]
+        for name in ("name", "namespace", "uid", "generation", "resourceVersion", "deletionTimestamp")
+        if name in obj["metadata"]
+    }
+    body = {key: value for key, value in obj.items() if key != "status"} | {"metadata": metadata}
+    return StoredResource(
+        uid=str(metadata.get("uid") or ""),
+        generation=int(metadata.get("generation") or 0),
+        version=version_of(obj),
+        deleting="deletionTimestamp" in metadata,
+        status=canonical(obj.get("status") or {}),
+        packed=zlib.compress(json.dumps(body).encode(), 1),
+    )
+
+
+def _older(version: int | None, than: int | None) -> bool:
+    return version is not None and than is not None and version < than

@@ -1,4 +1,4 @@
-"""The status that a reconcile arrives at: pure, from what was decided and what the pods do."""
+"""The status that follows from what is known: pure, so that it can be compared with what is written already."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from vllm_operator.api import conditions as c
+from vllm_operator.api import conditions as reasons
 from vllm_operator.api.status import (
     Condition,
     PlanStatus,
@@ -15,114 +15,256 @@ from vllm_operator.api.status import (
     UtilizationReport,
     VLLMDeploymentStatus,
 )
-from vllm_operator.models.errors import (
-    ModelConfigError,
-    ModelError,
-    ModelGated,
-    ModelNotFound,
-    ModelUnreadable,
-    SourceOffline,
-)
-from vllm_operator.planning.plan import Plan, Verdict
+from vllm_operator.models.errors import ModelGated, ModelNotFound, SourceOffline
+from vllm_operator.planning.plan import Verdict
 from vllm_operator.render.labels import selector_text
+from vllm_operator.runtime.children import Rollout
 from vllm_operator.runtime.facts import ReferenceMissing
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from vllm_operator.models.errors import ModelError
+    from vllm_operator.models.facts import ModelFacts
+    from vllm_operator.planning.plan import Plan
+    from vllm_operator.runtime.pods import Failure
 
-    from vllm_operator.api.status import FeasibilityReport
-    from vllm_operator.runtime.children import Rollout
+ConditionStatus = Literal["True", "False", "Unknown"]
 
-Truth = Literal["True", "False", "Unknown"]
-
-_MODEL_REASONS: Final[tuple[tuple[type[ModelError], str], ...]] = (
-    (ModelNotFound, c.MODEL_NOT_FOUND),
-    (ModelGated, c.MODEL_GATED),
-    (SourceOffline, c.SOURCE_OFFLINE),
-    (ModelUnreadable, c.MODEL_UNREADABLE),
-    (ModelConfigError, c.MODEL_UNREADABLE),
-    (ReferenceMissing, c.REFERENCE_MISSING),
-)
-_NODES_SHOWN: Final = 16
-_LONGEST_MESSAGE: Final = 2000
-_DIGITS: Final = 3
-"""Decimals of GiB and per cent in the status: a change that nobody can see is no change."""
+MOST_NODES: Final = 16
+MOST_WARNINGS: Final = 32
+MOST_SUGGESTIONS: Final = 5
+MOST_REASONS: Final = 64
+_LONGEST_MESSAGE: Final = 8000
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One condition before it has a time."""
+class Rendering:
+    """What became of the objects: one of the reasons of the condition Rendered, with its message."""
 
-    type: str
-    status: Truth
     reason: str
     message: str
 
+    @property
+    def status(self) -> ConditionStatus:
+        """Whether the wanted objects are in the cluster."""
+        return "True" if self.reason in (reasons.APPLIED, reasons.STALE) else "False"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
-    """What a reconcile found and did."""
+class Situation:
+    """All that a status speaks of."""
 
     name: str
     generation: int
-    plan: Plan | None
-    """The plan in force: the pinned one where a workload already runs by it."""
-    findings: tuple[Finding, ...]
+    previous: VLLMDeploymentStatus
+    spec_problems: tuple[tuple[str, str], ...] = ()
+    model: ModelFacts | ModelError | None = None
+    plan: Plan | None = None
+    pinned_plan: PlanStatus | None = None
+    """The plan that the running pods follow, where it is not `plan`."""
+    rendering: Rendering | None = None
     rollout: Rollout | None = None
-    warnings: tuple[str, ...] = ()
+    """How far the Deployment has come; None while there is none."""
+    rollout_is_wanted: bool = False
+    """Whether that Deployment is what this generation wants, and everything else that it wants exists."""
+    failure: Failure | None = None
 
 
-def status_of(outcome: Outcome, previous: VLLMDeploymentStatus, *, now: str) -> dict[str, Any]:
-    """Return the status as the API server is to have it; the previous one when nothing changed but the time."""
-    conditions: list[Condition] = list(previous.conditions)
-    for finding in outcome.findings:
-        conditions = c.set_condition(
-            conditions,
-            finding.type,
-            finding.status,
-            reason=finding.reason,
-            message=finding.message[:_LONGEST_MESSAGE],
-            observed_generation=outcome.generation,
+def status_of(situation: Situation, *, now: str) -> VLLMDeploymentStatus:
+    """Return the status; `now` is the time of conditions whose status changes."""
+    plan = situation.plan
+    rollout = situation.rollout or Rollout()
+    base = VLLMDeploymentStatus()
+    if plan is None and situation.previous.observed_generation == situation.generation:
+        base = situation.previous
+    feasibility = plan.feasibility if plan is not None else base.feasibility
+    return VLLMDeploymentStatus(
+        observed_generation=situation.generation,
+        conditions=_conditions(situation, now),
+        verdict=plan.verdict.value if plan is not None else base.verdict or Verdict.UNKNOWN.value,
+        oom_risk=(plan.oom_risk.value if plan.oom_risk is not None else None) if plan is not None else base.oom_risk,
+        feasibility=feasibility,
+        utilization=UtilizationReport(
+            weights_percent=feasibility.weights_share,
+            required_percent=feasibility.required_share,
+            kv_cache_percent=feasibility.kv_cache_share,
+        )
+        if feasibility is not None
+        else None,
+        memory=plan.memory if plan is not None else base.memory,
+        plan=situation.pinned_plan or (_plan_status(plan) if plan is not None else base.plan),
+        suggestions=_suggestions(plan) if plan is not None else base.suggestions,
+        warnings=list(plan.warnings[:MOST_WARNINGS]) if plan is not None else base.warnings,
+        observed=situation.previous.observed,
+        replicas=rollout.replicas,
+        ready_replicas=rollout.ready,
+        selector=selector_text(situation.name),
+    )
+
+
+def _conditions(situation: Situation, now: str) -> list[Condition]:
+    found = [
+        _spec_valid(situation),
+        _model_resolved(situation),
+        _feasible(situation),
+        _rendered(situation),
+        _progressing(situation),
+        _available(situation),
+        _degraded(situation),
+    ]
+    found.insert(0, _ready(situation, found))
+    conditions: list[Condition] = []
+    kept = [condition for condition in situation.previous.conditions if condition.type in reasons.TYPES]
+    for condition_type, status, reason, message in found:
+        conditions = reasons.set_condition(
+            [*conditions, *(old for old in kept if old.type == condition_type)],
+            condition_type,
+            status,
+            reason=reason,
+            message=message[:_LONGEST_MESSAGE],
+            observed_generation=situation.generation,
             now=now,
         )
-    order = {condition_type: index for index, condition_type in enumerate(c.TYPES)}
-    conditions.sort(key=lambda condition: order.get(condition.type, len(order)))
-    plan, rollout = outcome.plan, outcome.rollout
-    report = plan.feasibility if plan else None
-    status = VLLMDeploymentStatus(
-        observed_generation=outcome.generation,
-        conditions=conditions,
-        verdict=plan.verdict.value if plan else None,
-        oom_risk=plan.oom_risk.value if plan and plan.oom_risk else None,
-        feasibility=report,
-        utilization=_utilization(report) if report else None,
-        memory=plan.memory if plan else None,
-        plan=plan_status(plan) if plan and plan.placement else None,
-        suggestions=_suggestions(plan) if plan else [],
-        warnings=[warning[:_LONGEST_MESSAGE] for warning in _distinct(outcome.warnings, plan)][:32],
-        replicas=rollout.replicas if rollout else 0,
-        ready_replicas=min(rollout.available, rollout.updated) if rollout and rollout.current else 0,
-        selector=selector_text(outcome.name),
-    )
-    dumped = status.model_dump(by_alias=True, exclude_none=True, mode="json")
-    rounded: dict[str, Any] = _rounded(dumped)
-    return rounded
+    return conditions
 
 
-def plan_status(plan: Plan) -> PlanStatus:
-    """Return the frozen form of a plan."""
+_Finding = tuple[str, ConditionStatus, str, str]
+
+
+def _spec_valid(situation: Situation) -> _Finding:
+    if situation.spec_problems:
+        text = "; ".join(f"{path}: {message}" for path, message in situation.spec_problems)
+        return (reasons.SPEC_VALID, "False", reasons.INVALID, text)
+    return (reasons.SPEC_VALID, "True", reasons.VALID, "")
+
+
+def _model_resolved(situation: Situation) -> _Finding:
+    model = situation.model
+    if isinstance(model, Exception):
+        return (reasons.MODEL_RESOLVED, "False", reason_of_model_error(model), str(model))
+    if situation.spec_problems:
+        return (reasons.MODEL_RESOLVED, "Unknown", reasons.INVALID, "the spec is not valid")
+    if model is None:
+        return (reasons.MODEL_RESOLVED, "Unknown", reasons.RESOLVING, "the model's facts are being loaded")
+    source = model.source
+    text = f"{model.architecture or 'unknown architecture'}"
+    if source is not None and source.revision:
+        text += f" at revision {source.revision}"
+    return (reasons.MODEL_RESOLVED, "True", reasons.RESOLVED, text)
+
+
+def reason_of_model_error(error: ModelError) -> str:
+    """Return the reason that says what kind of error it is."""
+    match error:
+        case ReferenceMissing():
+            return reasons.REFERENCE_MISSING
+        case ModelNotFound():
+            return reasons.MODEL_NOT_FOUND
+        case ModelGated():
+            return reasons.MODEL_GATED
+        case SourceOffline():
+            return reasons.SOURCE_OFFLINE
+        case _:
+            return reasons.MODEL_UNREADABLE
+
+
+_FEASIBLE: Final[dict[Verdict, ConditionStatus]] = {
+    Verdict.FITS: "True",
+    Verdict.FITS_IF_FREED: "True",
+    Verdict.FITS_WHEN_SCALED: "True",
+    Verdict.DOES_NOT_FIT: "False",
+    Verdict.UNKNOWN: "Unknown",
+}
+
+
+def _feasible(situation: Situation) -> _Finding:
+    if situation.plan is None:
+        reason = reasons.INVALID if situation.spec_problems else reasons.UNKNOWN
+        return (reasons.FEASIBLE, "Unknown", reason, "nothing can be said before spec and model are known")
+    verdict = situation.plan.verdict
+    return (reasons.FEASIBLE, _FEASIBLE[verdict], verdict.value, situation.plan.message)
+
+
+def _rendered(situation: Situation) -> _Finding:
+    rendering = situation.rendering
+    if rendering is None:
+        return (reasons.RENDERED, "False", reasons.WITHHELD, "nothing is rendered before the model is judged")
+    return (reasons.RENDERED, rendering.status, rendering.reason, rendering.message)
+
+
+def _progressing(situation: Situation) -> _Finding:
+    rollout = situation.rollout
+    if rollout is None:
+        return (reasons.PROGRESSING, "False", reasons.NOT_STARTED, "there is no Deployment")
+    if rollout.current and rollout.progress_reason == "ProgressDeadlineExceeded":
+        return (reasons.PROGRESSING, "False", reasons.DEADLINE_EXCEEDED, rollout.progress_message)
+    if rollout.complete and situation.rollout_is_wanted:
+        return (
+            reasons.PROGRESSING,
+            "False",
+            reasons.COMPLETE,
+            f"{rollout.updated} of {rollout.wanted} pods are current",
+        )
+    text = f"{rollout.updated} of {rollout.wanted} pods are current, {rollout.available} available"
+    return (reasons.PROGRESSING, "True", reasons.ROLLING_OUT, text)
+
+
+def _available(situation: Situation) -> _Finding:
+    rollout = situation.rollout
+    if rollout is None:
+        return (reasons.AVAILABLE, "False", reasons.NOT_STARTED, "there is no Deployment")
+    if rollout.available:
+        text = f"{rollout.available} of {rollout.wanted} pods serve the model"
+        return (reasons.AVAILABLE, "True", reasons.MODEL_SERVED, text)
+    if rollout.wanted == 0:
+        return (reasons.AVAILABLE, "False", reasons.SCALED_TO_ZERO, "zero replicas are asked for")
+    return (reasons.AVAILABLE, "False", reasons.PODS_NOT_READY, f"none of {rollout.wanted} pods serves the model yet")
+
+
+def _degraded(situation: Situation) -> _Finding:
+    if situation.failure is not None:
+        return (reasons.DEGRADED, "True", situation.failure.reason, situation.failure.message)
+    if situation.rollout is not None and situation.rollout.failure_message:
+        return (reasons.DEGRADED, "True", reasons.PODS_REFUSED, situation.rollout.failure_message)
+    if situation.rendering is not None and situation.rendering.reason == reasons.STALE:
+        return (reasons.DEGRADED, "True", reasons.STALE, situation.rendering.message)
+    return (reasons.DEGRADED, "False", reasons.AS_EXPECTED, "")
+
+
+def _ready(situation: Situation, found: list[_Finding]) -> _Finding:
+    """Ready holds when what this generation wants is there and serves; otherwise it names the first obstacle."""
+    _, model, feasible, rendered, _, available, degraded = found
+    rollout = situation.rollout
+    if situation.spec_problems:
+        return (reasons.READY, "False", *found[0][2:])
+    if rendered[1] != "True":
+        for obstacle in (model, feasible):
+            if obstacle[1] == "False" or (obstacle[1] == "Unknown" and situation.plan is None):
+                return (reasons.READY, "False", *obstacle[2:])
+        return (reasons.READY, "False", *rendered[2:])
+    if rollout is not None and rollout.wanted == 0:
+        return (reasons.READY, "False", reasons.SCALED_TO_ZERO, "zero replicas are asked for")
+    if rollout is not None and rollout.complete and situation.rollout_is_wanted:
+        return (reasons.READY, "True", reasons.MODEL_SERVED, available[3])
+    if situation.failure is not None:
+        return (reasons.READY, "False", *degraded[2:])
+    if rollout is not None and rollout.available:
+        return (reasons.READY, "False", reasons.ROLLING_OUT, found[4][3])
+    return (reasons.READY, "False", reasons.PODS_NOT_READY, "the pods are being started")
+
+
+def _plan_status(plan: Plan) -> PlanStatus | None:
     placement = plan.placement
-    assert placement is not None
-    gpu = placement.gpu_class
+    if placement is None:
+        return None
     return PlanStatus(
         hash=plan.hash,
         image=plan.image,
         engine_version=plan.engine_version,
         revision=plan.revision,
-        resource_name=gpu.resource_name,
-        gpu_product=gpu.product,
-        gpu_memory_bytes=gpu.memory_bytes,
-        nodes=list(placement.nodes[:_NODES_SHOWN]),
+        resource_name=placement.gpu_class.resource_name,
+        gpu_product=placement.gpu_class.product,
+        gpu_memory_bytes=placement.gpu_class.memory_bytes,
+        nodes=list(placement.nodes[:MOST_NODES]),
         gpus_per_replica=placement.gpus_per_replica,
         tensor_parallel_size=plan.tensor_parallel_size,
         pipeline_parallel_size=plan.pipeline_parallel_size,
@@ -132,115 +274,34 @@ def plan_status(plan: Plan) -> PlanStatus:
         args=list(plan.args),
         node_terms=[{key: list(values) for key, values in term.items()} for term in placement.node_selector_terms],
         checkpoint_bytes=plan.checkpoint_bytes,
-        reasons=[ReasonStatus(flag=r.flag, value=r.value[:1024], why=r.why[:1024]) for r in plan.reasons],
+        reasons=[
+            ReasonStatus(flag=reason.flag[:253], value=reason.value[:1024], why=reason.why[:1024])
+            for reason in plan.reasons[:MOST_REASONS]
+        ],
     )
-
-
-def model_finding(outcome: object) -> Finding:
-    """Return the ModelResolved condition of what is known of the model."""
-    if outcome is None:
-        return Finding(c.MODEL_RESOLVED, "Unknown", c.RESOLVING, "the model's facts are being loaded")
-    if isinstance(outcome, ModelError):
-        reason = next((name for kind, name in _MODEL_REASONS if isinstance(outcome, kind)), c.MODEL_UNREADABLE)
-        return Finding(c.MODEL_RESOLVED, "False", reason, str(outcome))
-    return Finding(c.MODEL_RESOLVED, "True", c.RESOLVED, "the model's facts are known")
-
-
-def feasible_finding(plan: Plan) -> Finding:
-    """Return the Feasible condition of a plan."""
-    truth: Truth = "True"
-    if plan.verdict is Verdict.DOES_NOT_FIT:
-        truth = "False"
-    elif plan.verdict is Verdict.UNKNOWN:
-        truth = "Unknown"
-    return Finding(c.FEASIBLE, truth, plan.verdict.value, plan.message)
-
-
-def workload_findings(rollout: Rollout | None, *, withheld: str | None) -> tuple[Finding, ...]:
-    """Return Progressing, Available, Degraded and Ready from what the Deployment reports.
-
-    `withheld` says why there is no workload of this generation, when there is none.
-    """
-    if rollout is None:
-        reason, message = (c.WITHHELD, withheld) if withheld else (c.NOT_STARTED, "the workload is not there yet")
-        starting: Truth = "False" if withheld else "True"
-        return (
-            Finding(c.PROGRESSING, starting, reason, message),
-            Finding(c.AVAILABLE, "False", reason, message),
-            Finding(c.DEGRADED, "False", c.AS_EXPECTED, ""),
-            Finding(c.READY, "False", reason, message),
-        )
-    return (
-        _progressing(rollout),
-        _available(rollout),
-        _degraded(rollout),
-        _ready(rollout, withheld),
-    )
-
-
-def _progressing(rollout: Rollout) -> Finding:
-    if rollout.progress_reason == "ProgressDeadlineExceeded":
-        return Finding(c.PROGRESSING, "False", c.DEADLINE_EXCEEDED, rollout.progress_message)
-    if rollout.complete:
-        return Finding(c.PROGRESSING, "False", c.COMPLETE, "all pods are of this generation")
-    return Finding(c.PROGRESSING, "True", c.ROLLING_OUT, _counts(rollout))
-
-
-def _available(rollout: Rollout) -> Finding:
-    if rollout.available > 0:
-        return Finding(c.AVAILABLE, "True", c.MODEL_SERVED, _counts(rollout))
-    return Finding(c.AVAILABLE, "False", c.PODS_NOT_READY, _counts(rollout))
-
-
-def _degraded(rollout: Rollout) -> Finding:
-    if rollout.failure_message:
-        return Finding(c.DEGRADED, "True", c.PODS_REFUSED, rollout.failure_message)
-    if rollout.progress_reason == "ProgressDeadlineExceeded":
-        return Finding(c.DEGRADED, "True", c.DEADLINE_EXCEEDED, rollout.progress_message)
-    return Finding(c.DEGRADED, "False", c.AS_EXPECTED, "")
-
-
-def _ready(rollout: Rollout, withheld: str | None) -> Finding:
-    if withheld:
-        return Finding(
-            c.READY, "False", c.WITHHELD, f"{withheld}; the workload of an earlier generation is left as it is"
-        )
-    if rollout.wanted == 0 and rollout.current:
-        return Finding(c.READY, "False", c.SCALED_TO_ZERO, "scaled to zero")
-    if rollout.complete:
-        return Finding(c.READY, "True", c.MODEL_SERVED, _counts(rollout))
-    reason = c.ROLLING_OUT if rollout.available else c.PODS_NOT_READY
-    return Finding(c.READY, "False", reason, _counts(rollout))
-
-
-def _counts(rollout: Rollout) -> str:
-    return f"{min(rollout.available, rollout.updated)} of {rollout.wanted} pods of this generation serve the model"
 
 
 def _suggestions(plan: Plan) -> list[SuggestionStatus]:
     return [
-        SuggestionStatus(summary=s.summary, patch=json.dumps(s.patch, sort_keys=True), effect=s.effect)
-        for s in plan.suggestions[:5]
+        SuggestionStatus(summary=found.summary[:1024], patch=json.dumps(found.patch), effect=found.effect[:1024])
+        for found in plan.suggestions[:MOST_SUGGESTIONS]
     ]
 
 
-def _utilization(report: FeasibilityReport) -> UtilizationReport:
-    return UtilizationReport(
-        weights_percent=report.weights_share,
-        required_percent=report.required_share,
-        kv_cache_percent=report.kv_cache_share,
-    )
+def as_written(status: VLLMDeploymentStatus) -> dict[str, Any]:
+    """Return a status as JSON, without what is unset."""
+    written: dict[str, Any] = status.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return written
 
 
-def _distinct(warnings: Sequence[str], plan: Plan | None) -> list[str]:
-    return list(dict.fromkeys([*warnings, *(plan.warnings if plan else ())]))
+def canonical(status: object) -> str:
+    """Return a status as text in which equal statuses are equal: 80.0 comes back from the API server as 80."""
+    return json.dumps(_whole(status), sort_keys=True, separators=(",", ":"))
 
 
-def _rounded(value: Any) -> Any:
-    if isinstance(value, float):
-        return round(value, _DIGITS)
+def _whole(value: object) -> object:
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: _whole(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    return value
+        return [_whole(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

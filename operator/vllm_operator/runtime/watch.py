@@ -27,8 +27,8 @@ SHORTEST_STREAM_SECONDS = 1.0
 class Sink(Protocol):
     """Where a picture is kept."""
 
-    def replace(self, objects: list[dict[str, Any]]) -> None:
-        """Take an authoritative list."""
+    def replace(self, objects: list[dict[str, Any]], version: int | None) -> None:
+        """Take an authoritative list and its resourceVersion."""
         ...
 
     def upsert(self, obj: dict[str, Any]) -> None:
@@ -84,11 +84,8 @@ class Watcher:
     async def list_once(self) -> str:
         """Take an authoritative list; returns the version from which to watch."""
         objects, version = await self.kube.list(self.resource, self.namespace, labels=self.labels)
-        for obj in objects:
-            # Items of a typed list carry neither.
-            obj.setdefault("apiVersion", self.resource.api_version)
-            obj.setdefault("kind", self.resource.kind)
-        self.sink.replace(objects)
+        self.sink.replace(objects, int(version) if version.isdecimal() else None)
+        del objects
         self.synced.set()
         return version
 

@@ -1,0 +1,117 @@
+"""From watch events to stores: each sink projects an object, drops what changes nothing, and says who is concerned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vllm_operator.cluster.nodes import project_node
+from vllm_operator.cluster.pods import project_pod
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from vllm_operator.cluster.state import ClusterState
+    from vllm_operator.runtime.children import Children
+    from vllm_operator.runtime.pods import Pods
+    from vllm_operator.runtime.resources import Resources
+
+Manifest = dict[str, Any]
+
+
+@dataclass
+class NodeFeed:
+    """Nodes into the inventory."""
+
+    cluster: ClusterState
+    changed: Callable[[], None]
+
+    def replace(self, objects: list[Manifest], version: int | None) -> None:
+        """Take an authoritative list."""
+        if self.cluster.replace_nodes([project_node(obj) for obj in objects]):
+            self.changed()
+
+    def upsert(self, obj: Manifest) -> None:
+        """Take one that was added or changed."""
+        if self.cluster.upsert_node(project_node(obj)):
+            self.changed()
+
+    def remove(self, obj: Manifest) -> None:
+        """Forget one that was deleted."""
+        if self.cluster.remove_node(obj["metadata"]["name"]):
+            self.changed()
+
+
+@dataclass
+class PodFeed:
+    """Pods into the inventory, and ours into what their user is told."""
+
+    cluster: ClusterState
+    pods: Pods
+    changed: Callable[[], None]
+    queue: Callable[[str], None]
+
+    def replace(self, objects: list[Manifest], version: int | None) -> None:
+        """Take an authoritative list."""
+        records = [record for obj in objects if (record := project_pod(obj)) is not None]
+        if self.cluster.replace_pods(records):
+            self.changed()
+        owners = {owner for obj in objects if (owner := self.pods.upsert(obj)) is not None}
+        for owner in owners | self.pods.retain({obj["metadata"]["uid"] for obj in objects}):
+            self.queue(owner)
+
+    def upsert(self, obj: Manifest) -> None:
+        """Take one that was added or changed."""
+        record = project_pod(obj)
+        uid = obj["metadata"]["uid"]
+        if self.cluster.upsert_pod(record) if record is not None else self.cluster.remove_pod(uid):
+            self.changed()
+        if (owner := self.pods.upsert(obj)) is not None:
+            self.queue(owner)
+
+    def remove(self, obj: Manifest) -> None:
+        """Forget one that was deleted."""
+        uid = obj["metadata"]["uid"]
+        if self.cluster.remove_pod(uid):
+            self.changed()
+        if (owner := self.pods.remove(uid)) is not None:
+            self.queue(owner)
+
+
+@dataclass
+class ChildFeed:
+    """Objects that we made, of one kind in one namespace (None: all)."""
+
+    children: Children
+    kind: str
+    namespace: str | None
+    queue: Callable[[str], None]
+
+    def replace(self, objects: list[Manifest], version: int | None) -> None:
+        """Take an authoritative list."""
+        for owner in self.children.replace(self.kind, self.namespace, objects, version):
+            self.queue(owner)
+
+    def upsert(self, obj: Manifest) -> None:
+        """Take one that was added or changed."""
+        if (owner := self.children.upsert(obj)) is not None:
+            self.queue(owner)
+
+    def remove(self, obj: Manifest) -> None:
+        """Forget one that was deleted."""
+        if (owner := self.children.remove(obj)) is not None:
+            self.queue(owner)
+
+
+@dataclass
+class ResourceFeed:
+    """VLLMDeployments of one namespace (None: all), from the periodic lists; their watch is Kopf's."""
+
+    resources: Resources
+    namespace: str | None
+    queue: Callable[[str], None]
+
+    def replace(self, objects: list[Manifest], version: int | None) -> None:
+        """Take an authoritative list."""
+        for key in self.resources.replace(self.namespace, objects, version):
+            self.queue(key)

@@ -1,0 +1,121 @@
+"""Brings the objects of one VLLMDeployment into the cluster: only what differs, and never somebody else's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vllm_operator.api.conditions import APPLY_FAILED, CONFLICT
+from vllm_operator.runtime.children import child_id, controller_of, covers, version_of
+from vllm_operator.runtime.kube import BY_KIND, ApiError
+from vllm_operator.runtime.pinning import stamped
+from vllm_operator.runtime.status import Rendering
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from vllm_operator.runtime.children import ChildId, Children
+    from vllm_operator.runtime.kube import Kube
+
+Manifest = dict[str, Any]
+
+TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
+"""Answers that say nothing about the object: the same request may succeed later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An object as it is to be, with its digest."""
+
+    id: ChildId
+    manifest: Manifest
+    digest: str
+
+
+def wanted_of(manifests: Iterable[Manifest]) -> tuple[Wanted, ...]:
+    """Return manifests in the form in which they are applied and compared."""
+    found = []
+    for manifest in manifests:
+        marked, digest = stamped(manifest)
+        found.append(Wanted(child_id(manifest), marked, digest))
+    return tuple(found)
+
+
+class Writer:
+    """Compares what is wanted with what the watches saw, and writes the difference by server-side apply."""
+
+    def __init__(self, kube: Kube, children: Children) -> None:
+        self._kube = kube
+        self._children = children
+
+    def differing(self, key: str, uid: str, wanted: Iterable[Wanted]) -> tuple[Wanted, ...]:
+        """Return what must be written: neither in the cluster as wanted nor on its way there."""
+        live = self._children.of(key)
+        return tuple(
+            one
+            for one in wanted
+            if self._children.awaits(key, one.id) != one.digest
+            and not (
+                (child := live.get(one.id)) is not None
+                and child.owner_uid == uid
+                and self._children.awaits(key, one.id) is None
+                and covers(child.body(), one.manifest)
+            )
+        )
+
+    def settled(self, key: str, wanted: Iterable[Wanted]) -> bool:
+        """Whether the watches have seen every object; asked once nothing differs any more."""
+        live = self._children.of(key)
+        return all(one.id in live and self._children.awaits(key, one.id) is None for one in wanted)
+
+    async def write(self, key: str, uid: str, one: Wanted) -> Rendering | None:
+        """Apply one object; returns what stands in the way, None when it is done.
+
+        Raises:
+            ApiError: the API server is not able to answer now.
+            Unreachable: it does not answer at all.
+        """
+        child = self._children.of(key).get(one.id)
+        if child is not None and child.owner_uid != uid:
+            text = f"the {one.id[0]} {one.id[1]!r} of a deleted VLLMDeployment of the same name is still being removed"
+            return Rendering(CONFLICT, text)
+        try:
+            answer = await self._apply(one, uid, known=child is not None)
+        except ApiError as error:
+            if error.status in TRANSIENT:
+                raise
+            return Rendering(APPLY_FAILED, f"the {one.id[0]} {one.id[1]!r} was not accepted: {error}")
+        if answer is None:
+            text = (
+                f"a {one.id[0]} {one.id[1]!r} that is not this VLLMDeployment's exists already; "
+                "delete it or give the VLLMDeployment another name"
+            )
+            return Rendering(CONFLICT, text)
+        self._children.wrote(key, one.id, version_of(answer), one.digest)
+        return None
+
+    async def remove_unwanted(self, key: str, uid: str, wanted: Iterable[Wanted]) -> None:
+        """Delete the objects of this VLLMDeployment that it no longer wants."""
+        kept = {one.id for one in wanted}
+        for child in list(self._children.of(key).values()):
+            if child.id not in kept and child.owner_uid == uid:
+                namespace = key.partition("/")[0]
+                await self._kube.delete(BY_KIND[child.id[0]], namespace, child.id[1], uid=child.uid)
+
+    async def _apply(self, one: Wanted, uid: str, *, known: bool) -> Manifest | None:
+        """Apply; None when the name belongs to an object that is not ours.
+
+        What is not known to be ours is applied without force: an object of somebody else then shows as a conflict.
+        """
+        if known:
+            return await self._kube.apply(one.manifest, force=True)
+        try:
+            return await self._kube.apply(one.manifest, force=False)
+        except ApiError as error:
+            if error.status != 409:
+                raise
+        metadata = one.manifest["metadata"]
+        found = await self._kube.get(BY_KIND[one.id[0]], metadata["namespace"], metadata["name"])
+        if (controller_of(found) or {}).get("uid") != uid:
+            return None
+        return await self._kube.apply(one.manifest, force=True)

@@ -1,0 +1,172 @@
+"""What the chart renders, for each way of installing it, against what the operator reads and does."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import cache
+from typing import Any
+
+import pytest
+import yaml
+from tests.controlplane.build import ROOT
+from tests.controlplane.tools import CHART, NAMESPACE, helm, helm_template, install_manifest
+
+from vllm_operator.api.v1alpha1 import GROUP, PLURAL
+from vllm_operator.runtime.handlers import WEBHOOK_ID
+from vllm_operator.runtime.kube import CHILDREN
+from vllm_operator.settings import PREFIX, Settings, load_settings
+
+VARIANTS = {
+    "default": (),
+    "cert-manager": ("--set=webhook.certificates.mode=cert-manager",),
+    "secret": (
+        "--set=webhook.certificates.mode=secret",
+        "--set=webhook.certificates.secretName=tls",
+        "--set=webhook.certificates.caBundle=Y2E=",
+    ),
+    "no webhook": ("--set=webhook.enabled=false",),
+    "namespaced": ("--set=watchNamespaces={team-a,team-b}",),
+    "two replicas": ("--set=replicas=2",),
+    "everything": (
+        "--set=networkPolicy.enabled=true",
+        "--set=metrics.podMonitor=true",
+        "--set=models.hubEndpoint=https://mirror.example.com",
+        "--set=models.hubEnabled=false",
+        "--set=priorityClassName=system-cluster-critical",
+        "--set=imagePullSecrets[0].name=pull",
+    ),
+}
+every_variant = pytest.mark.parametrize("variant", VARIANTS)
+
+
+@cache
+def objects(variant: str) -> tuple[dict[str, Any], ...]:
+    return tuple(document for document in yaml.safe_load_all(helm_template(*VARIANTS[variant])) if document)
+
+
+def of_kind(variant: str, kind: str) -> list[dict[str, Any]]:
+    return [obj for obj in objects(variant) if obj["kind"] == kind]
+
+
+def operator_pod(variant: str) -> dict[str, Any]:
+    (deployment,) = of_kind(variant, "Deployment")
+    pod: dict[str, Any] = deployment["spec"]["template"]["spec"]
+    return pod
+
+
+def rules(variant: str, *kinds: str) -> list[dict[str, Any]]:
+    return [rule for kind in kinds for role in of_kind(variant, kind) for rule in role["rules"]]
+
+
+def test_helm_lint_finds_nothing() -> None:
+    done = subprocess.run([str(helm()), "lint", "--strict", str(CHART)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_chart_ships_the_generated_crd() -> None:
+    name = f"{PLURAL}.{GROUP}.yaml"
+    assert (CHART / "crds" / name).read_text() == (ROOT / "crds" / name).read_text()
+
+
+def test_the_plain_manifests_are_what_the_chart_renders() -> None:
+    assert (ROOT / "manifests" / "install.yaml").read_text() == install_manifest(), "run `make manifests`"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "--set=webhook.failurePolicy=Maybe",
+        "--set=replicas=0",
+        "--set=logLevel=loud",
+        "--set=no.such.value=1",
+        "--set=webhook.certificates.mode=magic",
+    ],
+)
+def test_a_value_that_means_nothing_is_refused(value: str) -> None:
+    with pytest.raises(subprocess.CalledProcessError):
+        helm_template(value)
+
+
+@every_variant
+def test_every_variable_of_the_chart_is_a_setting_that_the_operator_understands(variant: str) -> None:
+    (container,) = operator_pod(variant)["containers"]
+    given = {entry["name"]: entry.get("value") or "from-a-field" for entry in container["env"]}
+    ours = {name.removeprefix(PREFIX).lower() for name in given if name.startswith(PREFIX)}
+    assert ours <= Settings.model_fields.keys()
+    load_settings(given)
+
+
+@every_variant
+def test_the_operators_pod_is_restricted(variant: str) -> None:
+    pod = operator_pod(variant)
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    context = container["securityContext"]
+    assert context["allowPrivilegeEscalation"] is False
+    assert context["readOnlyRootFilesystem"] is True
+    assert context["capabilities"] == {"drop": ["ALL"]}
+    assert all(not ({"hostPath", "hostNetwork"} & volume.keys()) for volume in pod["volumes"])
+
+
+@every_variant
+def test_no_right_is_a_wildcard_and_secrets_are_read_by_name_only(variant: str) -> None:
+    for rule in rules(variant, "ClusterRole", "Role"):
+        assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
+        if "secrets" in rule["resources"]:
+            assert rule["verbs"] == ["get"]
+
+
+@every_variant
+def test_the_operator_may_write_every_kind_that_it_makes_and_watch_what_it_reads(variant: str) -> None:
+    granted = {
+        (group, resource, verb)
+        for rule in rules(variant, "ClusterRole", "Role")
+        for group in rule["apiGroups"]
+        for resource in rule["resources"]
+        for verb in rule["verbs"]
+    }
+    for child in CHILDREN:
+        group = child.api_version.rpartition("/")[0]
+        assert {(group, child.plural, verb) for verb in ("create", "patch", "delete", "list", "watch")} <= granted
+    assert {("", resource, verb) for resource in ("nodes", "pods") for verb in ("list", "watch")} <= granted
+    assert (GROUP, f"{PLURAL}/status", "patch") in granted
+    assert (GROUP, PLURAL, "patch") not in granted
+
+
+def test_in_the_namespaced_mode_only_the_inventory_is_read_cluster_wide() -> None:
+    for rule in rules("namespaced", "ClusterRole"):
+        assert set(rule["resources"]) <= {"nodes", "pods"}
+    bound = {binding["metadata"]["namespace"] for binding in of_kind("namespaced", "RoleBinding")}
+    assert bound == {"team-a", "team-b", NAMESPACE}
+
+
+@pytest.mark.parametrize("variant", [variant for variant in VARIANTS if variant != "no webhook"])
+def test_the_webhook_leads_to_the_handler_and_never_sees_what_leaves_the_spec_alone(variant: str) -> None:
+    (configuration,) = of_kind(variant, "ValidatingWebhookConfiguration")
+    (webhook,) = configuration["webhooks"]
+    service = webhook["clientConfig"]["service"]
+    (target,) = [obj for obj in of_kind(variant, "Service") if obj["metadata"]["name"] == service["name"]]
+    assert service["path"] == f"/{WEBHOOK_ID}"
+    assert target["spec"]["ports"][0]["port"] == service["port"]
+    assert webhook["failurePolicy"] == "Ignore"
+    assert webhook["sideEffects"] == "None"
+    assert webhook["timeoutSeconds"] == 5
+    assert "object.spec != oldObject.spec" in webhook["matchConditions"][0]["expression"]
+    assert webhook["rules"][0]["resources"] == [PLURAL]
+
+
+def test_without_a_webhook_nothing_of_it_is_left() -> None:
+    kinds = {obj["kind"] for obj in objects("no webhook")}
+    assert not kinds & {"ValidatingWebhookConfiguration", "Secret", "Certificate", "Service"}
+    (container,) = operator_pod("no webhook")["containers"]
+    assert "VLLM_OPERATOR_WEBHOOK_CERT_DIR" not in {entry["name"] for entry in container["env"]}
+
+
+@pytest.mark.parametrize("variant", ["default", "two replicas"])
+def test_replicas_elect_a_leader_by_the_lease_that_they_may_write(variant: str) -> None:
+    (container,) = operator_pod(variant)["containers"]
+    lease = next(entry["value"] for entry in container["env"] if entry["name"] == "VLLM_OPERATOR_LEASE_NAME")
+    named = [rule for rule in rules(variant, "Role") if "leases" in rule["resources"] and "resourceNames" in rule]
+    assert [rule["resourceNames"] for rule in named] == [[lease]]
+    assert set(named[0]["verbs"]) == {"get", "update"}

@@ -1,0 +1,423 @@
+"""The reconciler against an API server in memory, with real facts, planner and templates."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from tests.unit.runtime.fake_kube import FakeKube
+
+from vllm_operator.cluster.nodes import project_node
+from vllm_operator.cluster.state import ClusterState
+from vllm_operator.models.source import FactsSource
+from vllm_operator.planning.defaults import OperatorDefaults
+from vllm_operator.runtime.children import Children
+from vllm_operator.runtime.events import Recorder
+from vllm_operator.runtime.facts import FactsBook
+from vllm_operator.runtime.fleet import Fleet
+from vllm_operator.runtime.hub import NoHub
+from vllm_operator.runtime.kube import BY_KIND, DEPLOYMENTS, SERVICES, ApiError
+from vllm_operator.runtime.pods import Pods
+from vllm_operator.runtime.queue import KeyQueue
+from vllm_operator.runtime.reconciler import Reconciler, Shared
+from vllm_operator.runtime.resources import Resources
+from vllm_operator.runtime.writer import Writer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+KEY = "team/model"
+MODEL = "Qwen/Qwen2.5-7B-Instruct"
+NOW = "2026-01-01T00:00:00Z"
+
+
+def node(
+    name: str, *, memory_mib: int = 81559, gpus: int = 8, product: str = "NVIDIA-H100-80GB-HBM3"
+) -> dict[str, Any]:
+    amounts = {"nvidia.com/gpu": str(gpus), "cpu": "64", "memory": "512Gi", "pods": "110"}
+    return {
+        "metadata": {
+            "name": name,
+            "labels": {"nvidia.com/gpu.product": product, "nvidia.com/gpu.memory": str(memory_mib)},
+        },
+        "status": {
+            "capacity": amounts,
+            "allocatable": amounts,
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
+    }
+
+
+def resource(generation: int = 1, uid: str = "cr-1", version: int = 1, **spec: Any) -> dict[str, Any]:
+    workload = {"contextLength": 8192, "concurrency": 4}
+    return {
+        "apiVersion": "vllm-operator.io/v1alpha1",
+        "kind": "VLLMDeployment",
+        "metadata": {
+            "name": "model",
+            "namespace": "team",
+            "uid": uid,
+            "generation": generation,
+            "resourceVersion": str(version),
+        },
+        "spec": {"model": {"uri": MODEL}, "workload": workload, **spec},
+    }
+
+
+def our_pod(node_name: str | None) -> dict[str, Any]:
+    labels = {"app.kubernetes.io/managed-by": "vllm-operator", "app.kubernetes.io/instance": "model"}
+    return {
+        "metadata": {"name": "model-x", "namespace": "team", "uid": "pod-1", "labels": labels},
+        "spec": {"nodeName": node_name} if node_name else {},
+        "status": {"phase": "Running" if node_name else "Pending"},
+    }
+
+
+@dataclass
+class World:
+    """Everything around one reconciler; `watch` brings what was written back, as the watches would."""
+
+    kube: FakeKube = field(default_factory=FakeKube)
+
+    def __post_init__(self) -> None:
+        self.resources, self.children, self.pods = Resources(), Children(), Pods()
+        self.cluster = ClusterState()
+        self.queue: KeyQueue[str] = KeyQueue()
+        self.late: KeyQueue[str] = KeyQueue()
+        self.facts = FactsBook(self.kube, FactsSource(NoHub()), changed=self.queue.add)
+        self.recorder = Recorder(self.kube, instance="operator", now=lambda: NOW)
+        self.now = NOW
+        self.reconciler = Reconciler(
+            Shared(
+                kube=self.kube,
+                resources=self.resources,
+                children=self.children,
+                pods=self.pods,
+                cluster=self.cluster,
+                facts=self.facts,
+                fleet=Fleet(self.cluster.snapshot, self.queue.add),
+                queue=self.queue,
+                late_queue=self.late,
+                writer=Writer(self.kube, self.children),
+                recorder=self.recorder,
+                defaults=OperatorDefaults(),
+                now=lambda: self.now,
+            )
+        )
+
+    def nodes(self, *nodes: dict[str, Any]) -> None:
+        self.cluster.replace_nodes([project_node(obj) for obj in nodes])
+
+    async def reconcile(self) -> None:
+        """Reconcile until nothing waits, as the workers would, the late lane included."""
+        self.queue.add(KEY)
+        while len(self.queue) or len(self.late) or self.loading():
+            if len(self.queue):
+                key = await self.queue.get()
+                await self.reconciler.reconcile(key)
+                self.queue.done(key)
+            elif len(self.late):
+                key = await self.late.get()
+                await self.reconciler.write_late(key)
+                self.late.done(key)
+            else:
+                await next(entry.task for entry in self.facts._entries.values() if entry.task)
+
+    def loading(self) -> bool:
+        return any(entry.task for entry in self.facts._entries.values())
+
+    def watch(self) -> None:
+        """Deliver every object, and the status, as the watches would."""
+        for kind in BY_KIND.values():
+            objects = [
+                {**copy.deepcopy(obj), "kind": kind.kind}
+                for (plural, _, _), obj in self.kube.objects.items()
+                if plural == kind.plural
+            ]
+            self.children.replace(kind.kind, None, objects, self.kube._version)
+
+    def write_resource(self, obj: dict[str, Any]) -> None:
+        status = self.kube.statuses.get(("team", "model"))
+        self.resources.upsert({**obj, **({"status": status} if status else {})})
+
+    def status(self) -> Mapping[str, Any]:
+        return self.kube.statuses[("team", "model")]
+
+    def condition(self, kind: str) -> tuple[str, str]:
+        found = next(one for one in self.status()["conditions"] if one["type"] == kind)
+        return found["status"], found["reason"]
+
+    def deployment(self) -> dict[str, Any]:
+        return self.kube.objects[("deployments", "team", "model")]
+
+    def roll_out(self, available: int = 1) -> None:
+        """Have the Deployment controller report on the newest generation."""
+        deployment = self.deployment()
+        deployment["status"] = {
+            "observedGeneration": deployment["metadata"]["generation"],
+            "replicas": 1,
+            "updatedReplicas": 1,
+            "readyReplicas": available,
+            "availableReplicas": available,
+        }
+        deployment["metadata"]["resourceVersion"] = self.kube._next()
+        self.watch()
+
+
+@pytest.fixture
+async def world() -> World:
+    made = World()
+    made.nodes(node("h100-0"))
+    made.write_resource(resource())
+    return made
+
+
+async def test_a_resource_becomes_its_objects_and_one_status(world: World) -> None:
+    await world.reconcile()
+
+    verbs = [(verb, kind) for verb, kind, _ in world.kube.writes]
+    assert sorted(verbs) == sorted([("apply", "Deployment"), ("apply", "Service"), ("status", "VLLMDeployment")])
+    assert world.kube.reads == []
+    assert world.condition("Feasible") == ("True", "Fits")
+    assert world.condition("Rendered") == ("True", "Applied")
+    assert world.condition("Ready") == ("False", "PodsNotReady")
+    assert all(one["observedGeneration"] == 1 for one in world.status()["conditions"])
+
+
+async def test_every_condition_is_there_from_the_first_touch(world: World) -> None:
+    await world.reconcile()
+    types = {one["type"] for one in world.status()["conditions"]}
+    assert types == {
+        "Ready",
+        "SpecValid",
+        "ModelResolved",
+        "Feasible",
+        "Rendered",
+        "Progressing",
+        "Available",
+        "Degraded",
+    }
+
+
+async def test_nothing_is_written_again_before_or_after_the_watch_has_seen_it(world: World) -> None:
+    await world.reconcile()
+    writes = len(world.kube.writes)
+
+    await world.reconcile()
+    world.now = "2026-01-02T00:00:00Z"
+    world.watch()
+    await world.reconcile()
+    await world.reconcile()
+
+    assert len(world.kube.writes) == writes
+
+
+async def test_ready_means_that_pods_of_this_generation_are_available(world: World) -> None:
+    await world.reconcile()
+    world.watch()
+    world.roll_out()
+    await world.reconcile()
+    assert world.condition("Ready") == ("True", "ModelServed")
+    assert world.status()["readyReplicas"] == 1
+
+    world.write_resource(resource(generation=2, version=50, workload={"contextLength": 4096, "concurrency": 4}))
+    await world.reconcile()
+    assert world.condition("Ready")[0] == "False"
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda obj: obj["spec"]["template"]["spec"]["containers"][0].update(image="evil"), id="image"),
+        pytest.param(lambda obj: obj["spec"]["template"]["spec"]["containers"][0]["args"].pop(), id="argument"),
+        pytest.param(lambda obj: obj["spec"].update(replicas=7), id="replicas"),
+        pytest.param(lambda obj: obj["metadata"]["labels"].pop("app.kubernetes.io/name"), id="label"),
+        pytest.param(lambda obj: obj["metadata"]["annotations"].clear(), id="annotations"),
+    ],
+)
+async def test_an_edit_of_what_is_ours_is_restored_by_one_write(world: World, damage: Any) -> None:
+    await world.reconcile()
+    world.watch()
+    await world.reconcile()
+    wanted = copy.deepcopy(world.deployment()["spec"])
+    damage(world.deployment())
+    world.deployment()["metadata"]["resourceVersion"] = world.kube._next()
+    world.watch()
+    writes = len(world.kube.writes)
+
+    await world.reconcile()
+
+    assert world.kube.writes[writes:][0] == ("apply", "Deployment", "model")
+    assert [write for write in world.kube.writes[writes:] if write[0] == "apply"] == world.kube.writes[writes:][:1]
+    assert world.deployment()["spec"] == wanted
+
+
+async def test_a_field_of_somebody_else_is_left_alone(world: World) -> None:
+    await world.reconcile()
+    world.deployment()["metadata"]["annotations"]["team"] = "search"
+    world.deployment()["metadata"]["resourceVersion"] = world.kube._next()
+    world.watch()
+    writes = len(world.kube.writes)
+    await world.reconcile()
+    assert world.kube.writes[writes:] == []
+
+
+async def test_a_deployment_of_somebody_else_is_never_taken_over(world: World) -> None:
+    theirs = {"metadata": {"name": "model", "namespace": "team"}, "spec": {"replicas": 3}}
+    world.kube.put(DEPLOYMENTS, theirs)
+
+    await world.reconcile()
+
+    assert world.deployment()["spec"] == {"replicas": 3}
+    assert world.condition("Rendered") == ("False", "Conflict")
+    assert world.condition("Ready") == ("False", "Conflict")
+
+
+async def test_a_service_of_somebody_else_holds_nothing_up_and_is_said(world: World) -> None:
+    world.kube.put(SERVICES, {"metadata": {"name": "model", "namespace": "team"}, "spec": {}})
+
+    await world.reconcile()
+
+    assert world.deployment()["spec"]["replicas"] == 1
+    assert world.condition("Rendered") == ("False", "Conflict")
+
+
+async def test_what_does_not_fit_is_withheld_with_the_arithmetic(world: World) -> None:
+    world.nodes(node("t4", memory_mib=15360, gpus=1, product="Tesla-T4"))
+    await world.reconcile()
+    assert [write for write in world.kube.writes if write[0] == "apply"] == []
+    assert world.condition("Feasible") == ("False", "DoesNotFit")
+    assert world.condition("Ready") == ("False", "DoesNotFit")
+
+
+async def test_what_does_not_fit_is_rendered_when_admission_is_off(world: World) -> None:
+    world.nodes(node("t4", memory_mib=15360, gpus=1, product="Tesla-T4"))
+    world.write_resource(resource(generation=2, version=2, policy={"admission": "Off"}))
+    await world.reconcile()
+    assert world.condition("Feasible") == ("False", "DoesNotFit")
+    assert world.condition("Rendered") == ("True", "Applied")
+
+
+async def test_running_pods_keep_their_plan_when_the_cluster_changes(world: World) -> None:
+    await world.reconcile()
+    world.pods.upsert(our_pod("h100-0"))
+    world.watch()
+    world.roll_out()
+    before = copy.deepcopy(world.deployment()["spec"]["template"])
+    plan = world.status()["plan"]
+
+    world.nodes(node("h100-0"), node("l40s", memory_mib=46068, gpus=4, product="NVIDIA-L40S"))
+    await world.reconcile()
+
+    assert world.deployment()["spec"]["template"] == before
+    assert world.status()["plan"]["hash"] == plan["hash"]
+
+
+async def test_pods_without_a_node_take_the_plan_of_the_cluster_as_it_is(world: World) -> None:
+    await world.reconcile()
+    world.pods.upsert(our_pod(None))
+    world.watch()
+    before = copy.deepcopy(world.deployment()["spec"]["template"])
+
+    world.nodes(node("l40s", memory_mib=46068, gpus=4, product="NVIDIA-L40S"))
+    await world.reconcile()
+
+    assert world.deployment()["spec"]["template"] != before
+
+
+async def test_a_running_workload_outlives_the_nodes_that_it_was_planned_for(world: World) -> None:
+    await world.reconcile()
+    world.pods.upsert(our_pod("h100-0"))
+    world.watch()
+    world.roll_out()
+    await world.reconcile()
+
+    world.nodes(node("t4", memory_mib=15360, gpus=1, product="Tesla-T4"))
+    await world.reconcile()
+
+    assert ("deployments", "team", "model") in world.kube.objects
+    assert world.condition("Rendered") == ("True", "Stale")
+    assert world.condition("Degraded") == ("True", "Stale")
+
+
+async def test_scaling_does_not_change_the_pods(world: World) -> None:
+    await world.reconcile()
+    world.pods.upsert(our_pod("h100-0"))
+    world.watch()
+    before = copy.deepcopy(world.deployment()["spec"]["template"])
+    world.nodes(node("h100-0"), node("l40s", memory_mib=46068, gpus=4, product="NVIDIA-L40S"))
+    world.write_resource(resource(generation=2, version=60, replicas=3))
+    await world.reconcile()
+    assert world.deployment()["spec"]["replicas"] == 3
+    assert world.deployment()["spec"]["template"] == before
+
+
+async def test_a_refusal_is_a_condition_and_is_tried_again(world: World) -> None:
+    def refuse(verb: str, kind: str, name: str) -> None:
+        if kind == "Deployment":
+            raise ApiError(403, "Forbidden", "exceeded quota: gpus")
+
+    world.kube.refuse = refuse
+    await world.reconcile()
+    assert world.condition("Rendered") == ("False", "ApplyFailed")
+    assert "exceeded quota" in next(one for one in world.status()["conditions"] if one["type"] == "Rendered")["message"]
+    assert KEY in world.queue._timers
+
+
+async def test_a_server_that_cannot_answer_now_changes_no_status(world: World) -> None:
+    def refuse(verb: str, kind: str, name: str) -> None:
+        raise ApiError(429, "TooManyRequests", "later")
+
+    world.kube.refuse = refuse
+    with pytest.raises(ApiError):
+        await world.reconcile()
+    assert world.kube.statuses == {}
+
+
+async def test_the_objects_of_a_deleted_namesake_are_waited_for(world: World) -> None:
+    await world.reconcile()
+    world.watch()
+    world.resources.remove(resource())
+    world.resources.upsert(resource(uid="cr-2", version=90))
+    writes = len(world.kube.writes)
+
+    await world.reconcile()
+
+    assert [write for write in world.kube.writes[writes:] if write[0] == "apply"] == []
+    assert world.condition("Rendered") == ("False", "Conflict")
+
+
+async def test_a_resource_that_is_being_deleted_is_left_alone(world: World) -> None:
+    deleting = resource(version=2)
+    deleting["metadata"]["deletionTimestamp"] = NOW
+    world.write_resource(deleting)
+    await world.reconcile()
+    assert world.kube.writes == []
+
+
+async def test_an_object_that_is_no_longer_wanted_is_removed(world: World) -> None:
+    world.write_resource(resource(version=2, cache={"type": "PersistentVolumeClaim", "size": "10Gi"}))
+    await world.reconcile()
+    claims = [key for key in world.kube.objects if key[0] == "persistentvolumeclaims"]
+    assert len(claims) == 1
+    world.watch()
+    world.write_resource(resource(generation=2, version=70))
+    await world.reconcile()
+    assert [key for key in world.kube.objects if key[0] == "persistentvolumeclaims"] == []
+
+
+async def test_an_unknown_model_says_so_and_renders_nothing(world: World) -> None:
+    world.write_resource(resource(generation=2, version=2, model={"uri": "nobody/nothing"}))
+    await world.reconcile()
+    assert world.condition("ModelResolved") == ("False", "SourceOffline")
+    assert world.condition("Ready") == ("False", "SourceOffline")
+    assert [write for write in world.kube.writes if write[0] == "apply"] == []
+
+
+async def test_a_spec_that_this_version_cannot_read_is_said(world: World) -> None:
+    world.write_resource(resource(generation=2, version=2, workload={"contextLength": -1}))
+    await world.reconcile()
+    assert world.condition("SpecValid") == ("False", "Invalid")
+    assert world.condition("Ready") == ("False", "Invalid")
