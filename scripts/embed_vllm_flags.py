@@ -4,7 +4,7 @@
 
 FLAGS.json lists the actions of the real `vllm serve` parser (flags, dest, type, choices, nargs, default), read from
 `vllm.entrypoints.common.cli_args.make_arg_parser`. OUT.json keeps what decides whether a command line parses:
-for each long flag its number of values ("0", "1", "?" or "+"), its kind ("int", "float", "json", "str") and its choices;
+for each long flag its number of values ("0", "1", "?" or "+"), its kind ("int", "float", "json", "str") and choices;
 aliases point to the same entry. Run it for each release and add the file to `planning/data/`.
 """
 
