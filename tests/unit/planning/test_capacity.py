@@ -1,0 +1,80 @@
+"""Which offers a request may use, and how many replicas they hold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from tests.unit.planning.fleets import LLAMA_8B, facts, inventory, node, pod, spec
+
+from vllm_operator.cluster.records import Taint
+from vllm_operator.planning.capacity import Exclusion, GpuFilter, Toleration, capacity_for
+from vllm_operator.planning.decide import plan
+from vllm_operator.planning.plan import Verdict
+
+ANY = GpuFilter()
+
+
+def test_rooms_are_counted_node_by_node() -> None:
+    cluster = inventory(node("H100", "a", 8), node("H100", "b", 8), pod("b", 3))
+    (only,) = capacity_for(ANY, cluster).classes
+    assert (only.room(4).free, only.room(4).allocatable) == (3, 4)
+    assert (only.room(8).free, only.room(8).allocatable) == (1, 2)
+    assert only.room(16).allocatable == 0
+    assert only.node_names(8) == ("a", "b")
+
+
+def test_a_snapshot_is_sorted_once_for_each_gpu_section() -> None:
+    cluster = inventory(node("H100", "a", 8))
+    assert capacity_for(ANY, cluster) is capacity_for(GpuFilter(), cluster)
+    assert capacity_for(ANY, cluster) is not capacity_for(replace(ANY, products=("*L4*",)), cluster)
+
+
+@pytest.mark.parametrize(
+    ("wish", "exclusion"),
+    [
+        pytest.param(GpuFilter(products=("*L4*",)), Exclusion.PRODUCT, id="product"),
+        pytest.param(GpuFilter(min_memory_bytes=100 * 2**30), Exclusion.MEMORY, id="memory"),
+        pytest.param(GpuFilter(node_selector=(("pool", "x"),)), Exclusion.NODE_SELECTOR, id="node-selector"),
+    ],
+)
+def test_what_the_request_rules_out_is_remembered_with_its_reason(wish: GpuFilter, exclusion: Exclusion) -> None:
+    capacity = capacity_for(wish, inventory(node("H100", "a", 8)))
+    assert capacity.classes == ()
+    assert [offer.node.name for offer in capacity.excluded[exclusion]] == ["a"]
+    assert exclusion.field
+
+
+def test_an_unknown_product_or_memory_is_not_ruled_out() -> None:
+    wish = GpuFilter(products=("*H100*",), min_memory_bytes=100 * 2**30)
+    assert len(capacity_for(wish, inventory(node(None, "plain", 4))).classes) == 1
+
+
+@pytest.mark.parametrize(
+    ("toleration", "tolerates"),
+    [
+        pytest.param(Toleration(operator="Exists"), True, id="everything"),
+        pytest.param(Toleration(key="team", operator="Exists"), True, id="any-value"),
+        pytest.param(Toleration(key="team", value="a"), True, id="this-value"),
+        pytest.param(Toleration(key="team", value="b"), False, id="another-value"),
+        pytest.param(Toleration(key="team", value="a", effect="NoExecute"), False, id="another-effect"),
+        pytest.param(Toleration(), False, id="nothing"),
+    ],
+)
+def test_tolerations_are_read_as_the_scheduler_reads_them(toleration: Toleration, tolerates: bool) -> None:
+    assert toleration.tolerates(Taint(key="team", value="a", effect="NoSchedule")) is tolerates
+
+
+def test_a_preference_keeps_nobody_away() -> None:
+    taint = {"key": "x", "effect": "PreferNoSchedule"}
+    assert len(capacity_for(ANY, inventory(node("H100", "a", 8, taints=[taint]))).classes) == 1
+
+
+def test_capacity_that_could_be_added_fits_when_scaled() -> None:
+    there = inventory(node("H100", "a", 8))
+    declared = replace(there, offers=tuple(replace(offer, declared=True, usable=False) for offer in there.offers))
+    found = plan(spec(LLAMA_8B, workload={"contextLength": 8192}), facts(LLAMA_8B), declared)
+    assert found.verdict is Verdict.FITS_WHEN_SCALED
+    assert found.placement is not None
+    assert found.placement.nodes == ()
+    assert "once such a node is added" in found.message
