@@ -34,7 +34,9 @@ def device_for(gpu_class: GpuClass) -> Device | None:
 
 
 def _visible_bytes(product: str | None, total: int) -> int:
-    measured = visible_memory(product.replace("-", " ").replace("_", " ")) if product else None
-    if measured is not None and measured.measured and SAME_DEVICE[0] <= measured.bytes / total <= SAME_DEVICE[1]:
-        return measured.bytes
-    return int(total * VISIBLE_SHARE)
+    """What a log named, else the lower of what a like card and the usual share would give."""
+    usual = int(total * VISIBLE_SHARE)
+    known = visible_memory(product.replace("-", " ").replace("_", " ")) if product else None
+    if known is None or not SAME_DEVICE[0] <= known.bytes / total <= SAME_DEVICE[1]:
+        return usual
+    return known.bytes if known.measured else min(known.bytes, usual)
