@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import fcntl
 import json
 import os
 import shutil
@@ -36,9 +36,11 @@ def _c_compiler() -> list[str]:
     found = shutil.which("gcc") or shutil.which("cc") or shutil.which("clang")
     if found is not None:
         return [found]
-    if importlib.util.find_spec("ziglang") is None:
-        lock = SOURCE_ROOT.parent / "requirements-cc.lock"
-        install = [sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(lock)]
+    lock = SOURCE_ROOT.parent / "requirements-cc.lock"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes", "-r", str(lock)]
+    with lock.open() as held:
+        # Workers of one test run share the environment: the second finds what the first has installed.
+        fcntl.flock(held, fcntl.LOCK_EX)
         if subprocess.run(install, check=False, timeout=300).returncode:
             pytest.fail("a stand-in libnvidia-ml.so.1 has to be compiled: install a C compiler (gcc, cc or clang)")
     return [sys.executable, "-m", "ziglang", "cc"]
