@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -21,6 +20,7 @@ pytestmark = pytest.mark.control_plane
 
 OPERATOR_USER = "system:serviceaccount:vllm-operator:vllm-operator"
 REJUDGED_WITHIN_SECONDS = 2.0
+A100_LABELS = ("NVIDIA-A100-SXM4-40GB", "40960")
 
 
 def operator_writes(scene: Scene, namespace: str) -> list[str]:
@@ -140,31 +140,31 @@ def test_deleting_the_resource_removes_everything_with_the_operator_stopped(
     api.delete("VLLMDeployment", "model", namespace)
 
     for kind in ("VLLMDeployment", "Deployment", "Service"):
-        api.wait_gone(kind, "model", namespace)
+        # The collector notices a kind that is new to the cluster within 30 s.
+        api.wait_gone(kind, "model", namespace, seconds=90)
     for pod in api.list("Pod", namespace):
         api.wait_gone("Pod", pod["metadata"]["name"], namespace)
 
 
 def test_relabelling_a_node_re_judges_what_depends_on_it(api: Api, namespace: str) -> None:
-    too_big = deployment(namespace, workload=WORKLOAD, gpu=on_node("gpu-t4-0"), policy={"admission": "Warn"})
-    api.create(too_big)
+    labels = ("nvidia.com/gpu.product", "nvidia.com/gpu.memory")
+    original = {label: api.get("Node", "gpu-t4-0")["metadata"]["labels"][label] for label in labels}
+    api.create(deployment(namespace, workload=WORKLOAD, gpu=on_node("gpu-t4-0"), policy={"admission": "Warn"}))
     api.wait("VLLMDeployment", "model", lambda obj: condition(obj, "Feasible").get("status") == "False", namespace)
-    original = api.get("Node", "gpu-t4-0")["metadata"]["labels"]["nvidia.com/gpu.memory"]
     try:
-        started = time.monotonic()
         # As if the node had come back with another card under the same name.
-        api.patch("Node", "gpu-t4-0", {"metadata": {"labels": {"nvidia.com/gpu.memory": "16160"}}})
+        api.patch("Node", "gpu-t4-0", {"metadata": {"labels": dict(zip(labels, A100_LABELS, strict=True))}})
         judged = api.wait(
             "VLLMDeployment",
             "model",
-            lambda obj: obj["status"]["memory"]["totalBytes"] > 15.5 * 1024**3,
+            lambda obj: obj["status"]["verdict"] == "Fits",
             namespace,
             seconds=REJUDGED_WITHIN_SECONDS,
         )
-        assert time.monotonic() - started <= REJUDGED_WITHIN_SECONDS
+        assert judged["status"]["plan"]["gpuProduct"] == A100_LABELS[0]
         assert judged["status"]["observedGeneration"] == 1
     finally:
-        api.patch("Node", "gpu-t4-0", {"metadata": {"labels": {"nvidia.com/gpu.memory": original}}})
+        api.patch("Node", "gpu-t4-0", {"metadata": {"labels": original}})
 
 
 def test_removing_a_node_re_judges_what_depends_on_it(api: Api, namespace: str) -> None:
