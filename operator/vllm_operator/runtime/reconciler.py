@@ -94,12 +94,23 @@ class _Settled:
     brought: _Brought
 
 
+@dataclass(frozen=True, slots=True)
+class _Underway:
+    """What was planned and rendered for objects that are not all in place yet: their echoes need not cost it again."""
+
+    planned_on: tuple[object, ...]
+    plan: Plan
+    rendered_from: tuple[object, ...] = ()
+    rendered: tuple[tuple[Wanted, ...] | None, Rendering, str | None] | None = None
+
+
 class Reconciler:
     """Works on one key at a time; the queue sees to it that no key is worked on twice at once."""
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._settled: dict[str, _Settled] = {}
+        self._underway: dict[str, _Underway] = {}
         self._late: dict[str, tuple[str, tuple[Wanted, ...]]] = {}
         self._late_problems: dict[str, Rendering] = {}
 
@@ -179,7 +190,7 @@ class Reconciler:
         shared.fleet.forget(key)
         shared.recorder.forget(key)
         shared.queue.forget(key)
-        for known in (self._settled, self._late, self._late_problems):
+        for known in (self._settled, self._underway, self._late, self._late_problems):
             known.pop(key, None)
 
     def _plan(self, key: str, deployment: VLLMDeployment, model: ModelFacts | ModelError | None) -> Plan | None:
@@ -188,8 +199,14 @@ class Reconciler:
         if facts is None and deployment.spec.policy.admission is not Admission.OFF:
             return None
         inventory = self._shared.cluster.snapshot()
+        metadata = deployment.metadata
+        planned_on = (metadata.uid, metadata.generation, inventory.version, facts)
+        underway = self._underway.get(key)
+        if underway is not None and underway.planned_on == planned_on:
+            return underway.plan
         plan = plan_deployment(deployment.spec, facts, inventory.crediting(key), defaults=self._shared.defaults)
         self._shared.fleet.judged(key, plan, inventory)
+        self._underway[key] = _Underway(planned_on, plan)
         return plan
 
     async def _bring_about(
@@ -214,12 +231,13 @@ class Reconciler:
         )
         settled = self._settled.get(key)
         if settled is not None and settled.inputs == inputs:
+            self._underway.pop(key, None)
             return settled.brought
         self._settled.pop(key, None)
         if plan is None:
             return self._without_plan(key, deployment, model, previous)
         try:
-            wanted, rendering, pinned_hash = self._wanted(key, deployment, uid, plan, keep=bound)
+            wanted, rendering, pinned_hash = self._rendered(key, deployment, uid, plan, keep=bound)
         except RenderError as error:
             return _Brought(Rendering(reasons.APPLY_FAILED, str(error)))
         if wanted is None:
@@ -232,7 +250,23 @@ class Reconciler:
         if shared.writer.settled(key, wanted) and set(live) == {one.id for one in wanted}:
             brought = replace(brought, settled=True)
             self._settled[key] = _Settled(inputs, brought)
+            self._underway.pop(key, None)
         return brought
+
+    def _rendered(
+        self, key: str, deployment: VLLMDeployment, uid: str, plan: Plan, *, keep: bool
+    ) -> tuple[tuple[Wanted, ...] | None, Rendering, str | None]:
+        """As `_wanted`, and the same again as long as it would be."""
+        live = self._shared.children.of(key).get(("Deployment", key.partition("/")[2]))
+        rendered_from = (keep, live.fingerprint if live is not None and keep else None)
+        underway = self._underway.get(key)
+        known = underway is not None and underway.plan is plan and underway.rendered_from == rendered_from
+        if underway is not None and known and underway.rendered is not None:
+            return underway.rendered
+        rendered = self._wanted(key, deployment, uid, plan, keep=keep)
+        if underway is not None and underway.plan is plan:
+            self._underway[key] = replace(underway, rendered_from=rendered_from, rendered=rendered)
+        return rendered
 
     async def _write(self, key: str, uid: str, wanted: tuple[Wanted, ...]) -> Rendering | None:
         """Write what differs but for the kinds that have their own lane; returns what stands in the way."""
