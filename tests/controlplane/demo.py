@@ -7,6 +7,8 @@ as the chart's ServiceAccount, and the samples of `manifests/examples/` are appl
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,14 +19,17 @@ from typing import TYPE_CHECKING
 import yaml
 from tests.controlplane import build
 from tests.controlplane.client import condition
+from tests.controlplane.given import GivenCluster, given_kubeconfig
 from tests.controlplane.plane import ControlPlane
 from tests.controlplane.scene import EXAMPLES, NODES, Scene
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+NAMESPACE = "demo"
 SAMPLES = ("llama-8b", "llama-70b", "llama-405b", "qwen3-8b-tight")
 COMMAND = [sys.executable, "-m", "vllm_operator"]
+CONDITIONS = r'{range .status.conditions[*]}{.type}={.status} {.reason}: {.message}{"\n"}{end}'
 EXPECTED_EXIT_CODES = (0, 3, 4)
 """Fits, does not fit, unknown: all of them are answers."""
 
@@ -32,12 +37,16 @@ EXPECTED_EXIT_CODES = (0, 3, 4)
 def run_demo() -> int:
     """Run the demo; returns the exit code. SIGTERM and Ctrl-C end it in order."""
     signal.signal(signal.SIGTERM, _interrupt)
+    # Written to a file or a pipe, our lines stay in order with what git, Go and kubectl write.
+    sys.stdout.reconfigure(line_buffering=True)
+    started = time.monotonic()
     try:
         _offline()
         _on_a_cluster()
     except KeyboardInterrupt:
         print("\ninterrupted: everything that was started is ended")
         return 130
+    print(f"\nthe whole demo: {time.monotonic() - started:.0f} s")
     return 0
 
 
@@ -58,9 +67,12 @@ def _offline() -> None:
 
 def _on_a_cluster() -> None:
     _title("A real control plane: etcd, kube-apiserver, controller manager, scheduler, KWOK")
+    given = given_kubeconfig()
+    if given is None and os.environ.get("KUBECONFIG"):
+        print("(your KUBECONFIG's cluster is not touched unasked; to use it: make demo KUBECONFIG_TEST=$KUBECONFIG)")
     build.ensure_binaries()
     started = time.monotonic()
-    with ControlPlane() as plane:
+    with ControlPlane() if given is None else GivenCluster(given) as plane:
         print(f"ready after {time.monotonic() - started:.1f} s")
         # No hub: the bundled catalogue knows the samples' models.
         scene = Scene(plane, environment={"VLLM_OPERATOR_HUB_ENABLED": "false"})
@@ -69,8 +81,14 @@ def _on_a_cluster() -> None:
             _apply_samples(scene)
             _show(scene)
         finally:
-            scene.close()
-    print("the control plane and everything on it is gone")
+            _clean_up(scene)
+    print("everything that was started or created is gone")
+
+
+def _clean_up(scene: Scene) -> None:
+    if not scene.plane.disposable:
+        scene.kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found")
+    scene.close()
 
 
 def _set_up(scene: Scene) -> None:
@@ -82,6 +100,9 @@ def _set_up(scene: Scene) -> None:
     scene.install_webhook()
     ready_seconds = time.monotonic() - started
     print(f"the operator runs as ServiceAccount vllm-operator/vllm-operator: ready after {ready_seconds:.1f} s\n")
+    namespace = {"name": NAMESPACE, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}
+    scene.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": namespace})
+    scene.kubectl("config", "set-context", "--current", f"--namespace={NAMESPACE}")
     # The samples name a hub token, as gated models need one; this one opens nothing.
     scene.kubectl("create", "secret", "generic", "hf", "--from-literal=token=none")
 
@@ -97,15 +118,16 @@ def _apply_samples(scene: Scene) -> None:
 
 
 def _show(scene: Scene) -> None:
-    for name in ("llama-8b", "qwen3-8b-tight"):
+    for name in ("llama-8b", "llama-70b", "qwen3-8b-tight"):
         _kubectl(scene, "wait", "--for=condition=Ready", f"vd/{name}", "--timeout=60s")
-    scene.api.wait("VLLMDeployment", "llama-70b", lambda obj: condition(obj, "Feasible") != {})
+    scene.api.wait("VLLMDeployment", "llama-405b", lambda obj: condition(obj, "Rendered") != {}, NAMESPACE)
     _title("What a user sees")
-    _kubectl(scene, "get", "vd", "-o", "wide")
+    _kubectl(scene, "get", "vd")
     _kubectl(scene, "get", "pods", "-o", "custom-columns=POD:.metadata.name,PHASE:.status.phase,NODE:.spec.nodeName")
     arguments = "jsonpath={.spec.template.spec.containers[0].args}"
     _kubectl(scene, "get", "deployment", "llama-70b", "-o", arguments)
     _kubectl(scene, "get", "vd", "llama-8b", "-o", "jsonpath={.status.feasibility}")
+    _kubectl(scene, "get", "vd", "llama-8b", "-o", f"jsonpath={CONDITIONS}")
     _kubectl(scene, "get", "events", "--field-selector=involvedObject.kind=VLLMDeployment")
 
 
@@ -135,7 +157,7 @@ def _merged(base: dict[str, object], patch: dict[str, object]) -> dict[str, obje
 
 
 def _kubectl(scene: Scene, *arguments: str) -> None:
-    print(f"$ kubectl {' '.join(arguments)}")
+    print(f"$ kubectl {shlex.join(arguments)}")
     _print(scene.kubectl(*arguments, check=False))
 
 

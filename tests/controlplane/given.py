@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 class GivenCluster:
     """Stands where a `ControlPlane` stands; a context manager that ends KWOK and removes its own files."""
 
+    disposable = False
+    """Others use it: what is put there is taken away again."""
     audit_log: Path | None = None
     """Not to be had of a cluster that we did not start."""
 

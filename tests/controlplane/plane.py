@@ -16,7 +16,7 @@ import urllib.error
 import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import yaml
 from tests.controlplane import build
@@ -59,6 +59,8 @@ class ControlPlane:
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, repr=False)
     webhook_host: str = "127.0.0.1"
     """This machine's address as the API server sees it."""
+    disposable: ClassVar[bool] = True
+    """Whatever is put there goes with it."""
 
     def __enter__(self) -> ControlPlane:
         try:

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 EXAMPLES = ROOT / "manifests" / "examples"
 NODES = EXAMPLES / "nodes.yaml"
 INSTALL = ROOT / "manifests" / "install.yaml"
+CRD = "vllmdeployments.vllm-operator.io"
 NAMESPACE = "vllm-operator"
 SERVICE_ACCOUNT = "vllm-operator"
 READY_WITHIN_SECONDS = 30
@@ -57,6 +58,7 @@ class Scene:
     environment: Mapping[str, str] = field(default_factory=dict)
     """Further environment of the operator."""
     process: subprocess.Popen[bytes] | None = None
+    installed: bool = False
 
     def __post_init__(self) -> None:
         self.api = Api(self.plane)
@@ -64,11 +66,16 @@ class Scene:
         self.log: Path = self.plane.directory / "operator.log"
 
     def install(self) -> None:
-        """Apply the CRD and the chart's RBAC, and make what the operator will be given: certificate and token."""
-        documents = [document for document in yaml.safe_load_all(INSTALL.read_text()) if document]
-        chosen = [document for document in documents if document["kind"] in APPLIED_KINDS]
-        self.kubectl("apply", "--server-side", "-f", "-", text=yaml.safe_dump_all(chosen))
-        self.kubectl("wait", "--for=condition=Established", "crd/vllmdeployments.vllm-operator.io", "--timeout=30s")
+        """Apply the CRD and the chart's RBAC, and make what the operator will be given: certificate and token.
+
+        Raises:
+            SceneError: the cluster is somebody's, and has the operator already.
+        """
+        if not self.plane.disposable and self.api.find("CustomResourceDefinition", CRD) is not None:
+            raise SceneError(f"this cluster has the CRD {CRD} already: what is tried here would delete it in the end")
+        self.installed = True
+        self.kubectl("apply", "--server-side", "-f", "-", text=yaml.safe_dump_all(_installed()))
+        self.kubectl("wait", "--for=condition=Established", f"crd/{CRD}", "--timeout=30s")
         certificate = self.plane.issue("webhook", hosts=[self.plane.webhook_host])
         self.certificates = self.plane.directory / "webhook-tls"
         self.certificates.mkdir(exist_ok=True)
@@ -83,12 +90,13 @@ class Scene:
 
     def remove_webhook(self) -> None:
         """Take the webhook configuration away."""
-        self.kubectl("delete", "validatingwebhookconfiguration", "--all", "--wait=true")
+        name = self._webhook()["metadata"]["name"]
+        self.kubectl("delete", "validatingwebhookconfiguration", name, "--ignore-not-found", "--wait=true")
 
     def add_nodes(self) -> None:
         """Create the fake GPU nodes and wait until KWOK keeps them Ready."""
         self.kubectl("apply", "-f", str(NODES))
-        self.kubectl("wait", "--for=condition=Ready", "nodes", "--all", "--timeout=30s")
+        self.kubectl("wait", "--for=condition=Ready", "-f", str(NODES), "--timeout=30s")
 
     def start_operator(self) -> None:
         """Start the operator as the chart's ServiceAccount and wait until it is ready.
@@ -126,9 +134,14 @@ class Scene:
             raise SceneError(f"the operator did not stop within 15 s:\n{self.operator_log()[-4000:]}") from None
 
     def close(self) -> None:
-        """End the operator if it still runs."""
+        """End the operator if it still runs, and leave a cluster that others use as it was."""
         if self.process is not None:
             self.stop_operator(kill=True)
+        if self.installed and not self.plane.disposable:
+            self.remove_webhook()
+            self.kubectl("delete", "--ignore-not-found", "-f", str(NODES))
+            self.kubectl("delete", "--ignore-not-found", "-f", "-", text=yaml.safe_dump_all(_installed()))
+            self.installed = False
 
     def operator_log(self) -> str:
         """Return everything that the operator has logged."""
@@ -158,10 +171,13 @@ class Scene:
             return text
 
     def _operator_environment(self) -> dict[str, str]:
-        # Nothing of the caller's environment but what a process needs: the chart's container has no more either.
-        kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG", "TMPDIR")}
+        # The chart's own environment, and of the caller's no more than a process needs.
+        kept = {name: value for name, value in os.environ.items() if name in ("PATH", "LANG", "TMPDIR")}
         return {
             **kept,
+            **_chart_environment(),
+            "HOME": str(self.plane.directory),
+            "HF_HOME": str(self.plane.directory / "hf"),
             "KUBECONFIG": str(self.operator_kubeconfig),
             "PYTHONPATH": str(ROOT / "operator"),
             "VLLM_OPERATOR_HTTP_HOST": "127.0.0.1",
@@ -182,10 +198,7 @@ class Scene:
             return False
 
     def _webhook(self) -> dict[str, Any]:
-        documents = yaml.safe_load_all(INSTALL.read_text())
-        webhook: dict[str, Any] = next(
-            document for document in documents if document and document["kind"] == "ValidatingWebhookConfiguration"
-        )
+        (webhook,) = (document for document in _chart() if document["kind"] == "ValidatingWebhookConfiguration")
         for entry in webhook["webhooks"]:
             path = entry["clientConfig"]["service"]["path"]
             entry["clientConfig"] = {
@@ -193,6 +206,21 @@ class Scene:
                 "caBundle": _base64(self.plane.authority.certificate),
             }
         return webhook
+
+
+def _chart() -> list[dict[str, Any]]:
+    return [document for document in yaml.load_all(INSTALL.read_text(), yaml.CSafeLoader) if document]
+
+
+def _installed() -> list[dict[str, Any]]:
+    return [document for document in _chart() if document["kind"] in APPLIED_KINDS]
+
+
+def _chart_environment() -> dict[str, str]:
+    """Return the variables that the chart's container gets; those that depend on its pod are ours to set."""
+    (deployment,) = (document for document in _chart() if document["kind"] == "Deployment")
+    container = deployment["spec"]["template"]["spec"]["containers"][0]
+    return {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
 
 
 def _base64(path: Path) -> str:
