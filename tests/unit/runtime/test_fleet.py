@@ -1,0 +1,123 @@
+"""A change of the cluster re-judges those that it concerns, and nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from tests.unit.runtime.test_queue import in_virtual_time
+from tests.unit.runtime.test_reconciler import node, our_pod, resource
+
+from vllm_operator.api.v1alpha1 import parse_deployment
+from vllm_operator.cluster.nodes import project_node
+from vllm_operator.cluster.pods import project_pod
+from vllm_operator.cluster.state import ClusterState
+from vllm_operator.models import catalogue
+from vllm_operator.planning.decide import plan
+from vllm_operator.runtime.fleet import LONGEST_DELAY_SECONDS, QUIET_SECONDS, Fleet
+
+KEY = "team/model"
+H100, L4, T4 = (
+    node("h100"),
+    node("l4", memory_mib=23034, gpus=1, product="NVIDIA-L4"),
+    node("t4", memory_mib=15360, gpus=1, product="Tesla-T4"),
+)
+
+
+class Watched:
+    """One judged deployment that asks for H100s, and what the fleet queued."""
+
+    def __init__(self, *nodes: dict[str, Any], bound_to: str | None = None) -> None:
+        self.cluster = ClusterState()
+        for obj in nodes:
+            self.cluster.upsert_node(project_node(obj))
+        if bound_to is not None:
+            self.take(our_pod(bound_to))
+        self.queued: list[str] = []
+        self.fleet = Fleet(self.cluster.snapshot, self.queued.append)
+        deployment = parse_deployment(resource(gpu={"products": ["*H100*"]}))
+        inventory = self.cluster.snapshot()
+        facts = catalogue.lookup(deployment.spec.model.uri)
+        self.fleet.judged(KEY, plan(deployment.spec, facts, inventory.crediting(KEY)), inventory)
+
+    def take(self, pod: dict[str, Any]) -> None:
+        pod["spec"]["containers"] = [{"name": "c", "resources": {"limits": {"nvidia.com/gpu": "8"}}}]
+        record = project_pod(pod)
+        assert record is not None
+        self.cluster.upsert_pod(record)
+
+
+def other_pod(node_name: str) -> dict[str, Any]:
+    pod = our_pod(node_name)
+    pod["metadata"] |= {"labels": {}, "uid": "other", "name": "other"}
+    return pod
+
+
+async def test_a_node_that_it_could_use_concerns_it() -> None:
+    watched = Watched(T4)
+    watched.cluster.upsert_node(project_node(H100))
+    await watched.fleet.pass_on()
+    assert watched.queued == [KEY]
+
+
+async def test_a_node_of_a_class_that_it_does_not_allow_is_nothing_to_it() -> None:
+    watched = Watched(H100)
+    watched.cluster.upsert_node(project_node(L4))
+    await watched.fleet.pass_on()
+    assert watched.queued == []
+
+
+async def test_the_loss_of_its_node_concerns_it() -> None:
+    watched = Watched(H100, T4, bound_to="h100")
+    watched.cluster.remove_node("h100")
+    await watched.fleet.pass_on()
+    assert watched.queued == [KEY]
+
+
+async def test_once_its_pods_have_their_gpus_what_others_take_is_nothing_to_it() -> None:
+    second = node("h100-b")
+    watched = Watched(H100, second, bound_to="h100")
+    watched.take(other_pod("h100-b"))
+    await watched.fleet.pass_on()
+    assert watched.queued == []
+
+
+async def test_while_it_waits_for_gpus_what_others_take_concerns_it() -> None:
+    watched = Watched(H100)
+    watched.take(other_pod("h100"))
+    await watched.fleet.pass_on()
+    assert watched.queued == [KEY]
+
+
+async def test_a_deployment_that_is_gone_is_not_queued() -> None:
+    watched = Watched(T4)
+    watched.fleet.forget(KEY)
+    watched.cluster.upsert_node(project_node(H100))
+    await watched.fleet.pass_on()
+    assert watched.queued == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "latest"), [(1, 2 * QUIET_SECONDS), (100, LONGEST_DELAY_SECONDS + 2 * QUIET_SECONDS)]
+)
+def test_changes_are_gathered_but_not_for_ever(changes: int, latest: float) -> None:
+    async def main() -> None:
+        watched = Watched(T4)
+        running = asyncio.ensure_future(watched.fleet.run())
+        await asyncio.sleep(0)
+        watched.cluster.upsert_node(project_node(H100))
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for _ in range(changes):
+            watched.fleet.changed()
+            await asyncio.sleep(0.1)
+            if watched.queued:
+                break
+        while not watched.queued:
+            await asyncio.sleep(0.01)
+        assert loop.time() - began <= latest + 0.02
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    in_virtual_time(main())

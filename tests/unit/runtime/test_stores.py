@@ -1,0 +1,151 @@
+"""The pictures of our objects and of the VLLMDeployments, with watches that lag and lists that overtake."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.unit.runtime.test_reconciler import resource
+
+from vllm_operator.runtime.children import Children, covers
+from vllm_operator.runtime.resources import Resources
+from vllm_operator.runtime.status import canonical
+
+DEPLOYMENT = ("Deployment", "model")
+
+
+def child(version: int = 1, namespace: str = "team", **spec: Any) -> dict[str, Any]:
+    owner = {"kind": "VLLMDeployment", "name": "model", "uid": "cr-1", "controller": True}
+    return {
+        "kind": "Deployment",
+        "metadata": {
+            "name": "model",
+            "namespace": namespace,
+            "uid": "d-1",
+            "resourceVersion": str(version),
+            "ownerReferences": [owner],
+        },
+        "spec": spec,
+    }
+
+
+def test_a_write_is_awaited_until_the_watch_has_seen_it() -> None:
+    children = Children()
+    children.upsert(child(5))
+    children.wrote("team/model", DEPLOYMENT, 7, "digest")
+    assert children.awaits("team/model", DEPLOYMENT) == "digest"
+    children.upsert(child(6))
+    assert children.awaits("team/model", DEPLOYMENT) == "digest"
+    children.upsert(child(7))
+    assert children.awaits("team/model", DEPLOYMENT) is None
+
+
+def test_a_watch_that_was_faster_than_the_answer_leaves_nothing_to_await() -> None:
+    children = Children()
+    children.upsert(child(7))
+    children.wrote("team/model", DEPLOYMENT, 7, "digest")
+    assert children.awaits("team/model", DEPLOYMENT) is None
+
+
+def test_a_write_that_was_deleted_before_it_was_seen_is_not_awaited_for_ever() -> None:
+    children = Children()
+    children.wrote("team/model", DEPLOYMENT, 7, "digest")
+    children.remove(child(9))
+    assert children.awaits("team/model", DEPLOYMENT) is None
+
+
+def test_a_list_of_one_namespace_says_nothing_of_another() -> None:
+    children = Children()
+    children.upsert(child(namespace="team"))
+    children.upsert(child(namespace="other"))
+    assert children.replace("Deployment", "team", [], 9) == {"team/model"}
+    assert children.of("other/model")
+
+
+def test_only_a_change_with_meaning_concerns_the_owner() -> None:
+    children = Children()
+    assert children.upsert(child(1, replicas=1)) == "team/model"
+    assert children.upsert(child(2, replicas=1)) is None
+    assert children.upsert(child(3, replicas=2)) == "team/model"
+
+
+def test_labels_of_a_resource_concern_nobody() -> None:
+    resources = Resources()
+    assert resources.upsert(resource()) == "team/model"
+    labelled = resource(version=2)
+    labelled["metadata"]["labels"] = {"a": "b"}
+    assert resources.upsert(labelled) is None
+
+
+def test_the_echo_of_our_own_status_concerns_nobody_and_another_status_does() -> None:
+    resources = Resources()
+    resources.upsert(resource(version=1))
+    ours = {"observedGeneration": 1, "feasibility": {"headroomGb": 80.0}}
+    resources.wrote_status("team/model", 5, canonical(ours))
+    echo = {"observedGeneration": 1, "feasibility": {"headroomGb": 80}}
+    assert resources.upsert({**resource(version=5), "status": echo}) is None
+    assert resources.upsert({**resource(version=6), "status": {"observedGeneration": 1}}) == "team/model"
+
+
+def test_a_list_that_was_overtaken_by_the_watch_changes_nothing() -> None:
+    resources = Resources()
+    resources.upsert(resource(generation=2, version=9))
+    assert resources.upsert(resource(generation=1, version=3)) is None
+    assert resources.replace(None, [], 3) == set()
+    assert "team/model" in resources
+
+
+def test_a_deletion_that_the_watch_missed_is_found_by_the_list() -> None:
+    resources = Resources()
+    resources.upsert(resource(version=3))
+    assert resources.replace("elsewhere", [], 9) == set()
+    assert resources.replace("team", [], 9) == {"team/model"}
+    assert len(resources) == 0
+
+
+def test_the_deletion_of_a_predecessor_does_not_take_its_successor_along() -> None:
+    resources = Resources()
+    resources.upsert(resource(uid="new", version=9))
+    assert resources.remove(resource(uid="old", version=8)) is None
+    assert "team/model" in resources
+
+
+@pytest.mark.parametrize(
+    ("observed", "wanted"),
+    [
+        ({"memory": "9Gi"}, {"memory": "9216Mi"}),
+        ({"a": 1, "defaulted": 2}, {"a": 1}),
+        ([{"name": "x", "value": "1"}, {"name": "injected"}], [{"name": "x", "value": "1"}]),
+        ({}, {"value": ""}),
+    ],
+)
+def test_what_the_api_server_or_others_add_is_no_difference(observed: Any, wanted: Any) -> None:
+    assert covers(observed, wanted)
+
+
+@pytest.mark.parametrize(
+    ("observed", "wanted"),
+    [
+        ({"a": 2}, {"a": 1}),
+        ({}, {"a": 1}),
+        (["--a", "--b"], ["--a"]),
+        ([{"name": "y"}], [{"name": "x"}]),
+        ({"flag": False}, {"flag": True}),
+    ],
+)
+def test_what_is_wanted_and_not_there_is_a_difference(observed: Any, wanted: Any) -> None:
+    assert not covers(observed, wanted)
+
+
+json_objects = st.recursive(
+    st.booleans() | st.integers() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+    max_leaves=10,
+)
+
+
+@given(json_objects)
+def test_everything_covers_itself(value: Any) -> None:
+    assert covers(value, value)
