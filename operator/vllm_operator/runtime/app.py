@@ -14,7 +14,7 @@ import kopf
 from aiohttp import web
 
 from vllm_operator.cluster.state import ClusterState
-from vllm_operator.models.source import FactsSource
+from vllm_operator.models.source import FactsSource, HubSource
 from vllm_operator.planning.defaults import OperatorDefaults
 from vllm_operator.render.labels import MANAGED_BY_LABEL, MANAGER
 from vllm_operator.runtime import handlers
@@ -72,7 +72,12 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _run(settings: Settings) -> None:
     async with AiohttpKube() as kube:
-        await Operator(settings, kube, FactsSource(hub_of(settings))).run()
+        hub = hub_of(settings)
+        try:
+            await Operator(settings, kube, FactsSource(hub)).run()
+        finally:
+            if isinstance(hub, HubSource):
+                hub.close()
 
 
 def jitter() -> float:

@@ -35,11 +35,16 @@ class Watched:
         if bound_to is not None:
             self.take(our_pod(bound_to))
         self.queued: list[str] = []
-        self.fleet = Fleet(self.cluster.snapshot, self.queued.append)
+        self.first = asyncio.Event()
+        self.fleet = Fleet(self.cluster.snapshot, self._queue)
         deployment = parse_deployment(resource(gpu={"products": ["*H100*"]}))
         inventory = self.cluster.snapshot()
         facts = catalogue.lookup(deployment.spec.model.uri)
         self.fleet.judged(KEY, plan(deployment.spec, facts, inventory.crediting(KEY)), inventory)
+
+    def _queue(self, key: str) -> None:
+        self.queued.append(key)
+        self.first.set()
 
     def take(self, pod: dict[str, Any]) -> None:
         pod["spec"]["containers"] = [{"name": "c", "resources": {"limits": {"nvidia.com/gpu": "8"}}}]
@@ -99,24 +104,22 @@ async def test_a_deployment_that_is_gone_is_not_queued() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "latest"), [(1, 2 * QUIET_SECONDS), (100, LONGEST_DELAY_SECONDS + 2 * QUIET_SECONDS)]
+    ("changes", "latest_seconds"),
+    [(1, 2 * QUIET_SECONDS), (100, LONGEST_DELAY_SECONDS + 2 * QUIET_SECONDS)],
+    ids=["once it is quiet", "not for ever"],
 )
-def test_changes_are_gathered_but_not_for_ever(changes: int, latest: float) -> None:
+def test_changes_are_gathered(changes: int, latest_seconds: float) -> None:
     async def main() -> None:
         watched = Watched(T4)
-        running = asyncio.ensure_future(watched.fleet.run())
-        await asyncio.sleep(0)
-        watched.cluster.upsert_node(project_node(H100))
         loop = asyncio.get_running_loop()
+        running = asyncio.ensure_future(watched.fleet.run())
         began = loop.time()
-        for _ in range(changes):
-            watched.fleet.changed()
-            await asyncio.sleep(0.1)
-            if watched.queued:
-                break
-        while not watched.queued:
-            await asyncio.sleep(0.01)
-        assert loop.time() - began <= latest + 0.02
+        watched.cluster.upsert_node(project_node(H100))
+        for number in range(changes):
+            loop.call_later(number * 0.1, watched.fleet.changed)
+        async with asyncio.timeout(latest_seconds + 0.01):
+            await watched.first.wait()
+        assert loop.time() - began >= QUIET_SECONDS
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
 
