@@ -27,7 +27,7 @@ test: $(STAMP) ## everything that CI runs, on a real control plane (built once, 
 	@# The control plane compiles while lint and unit tests run; the plane tests then wait for it.
 	@log=$$(mktemp); $(BIN)/python -m tests.controlplane build >$$log 2>&1 & build=$$!; \
 	$(MAKE) --no-print-directory check; checked=$$?; \
-	wait $$build; built=$$?; cat $$log; rm -f $$log; \
+	tail -n +1 -f --pid=$$build $$log; wait $$build; built=$$?; rm -f $$log; \
 	[ $$built -eq 0 ] && $(MAKE) --no-print-directory slow; slow=$$?; \
 	exit $$((checked || built || slow))
 

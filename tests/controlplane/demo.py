@@ -36,7 +36,8 @@ EXPECTED_EXIT_CODES = (0, 3, 4)
 
 def run_demo() -> int:
     """Run the demo; returns the exit code. SIGTERM and Ctrl-C end it in order."""
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     # Written to a file or a pipe, our lines stay in order with what git, Go and kubectl write.
     sys.stdout.reconfigure(line_buffering=True)
     started = time.monotonic()
