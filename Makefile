@@ -7,7 +7,7 @@ UNIT   := tests/unit tests/golden
 SLOW   := tests/property tests/plane tests/chart
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit slow cluster-up cluster-down e2e-kind image-test crds manifests clean
+.PHONY: help setup demo test check unit slow cluster-up cluster-down e2e-kind image-test crds manifests soak clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -44,6 +44,9 @@ unit: $(STAMP)
 # Properties over thousands of plans, and everything that needs the control plane.
 slow: $(STAMP)
 	REQUIRE_CONTROL_PLANE=1 $(BIN)/pytest -q $(wildcard $(SLOW))
+
+soak: $(STAMP) ## long random runs on a real control plane: 200 clusters that the scheduler must agree about
+	REQUIRE_CONTROL_PLANE=1 SOAK_CASES=200 $(BIN)/pytest -q tests/plane/test_scheduler_agrees.py
 
 cluster-up: $(STAMP) ## the local control plane alone; prints the kubeconfig's path
 	@$(BIN)/python -m tests.controlplane up

@@ -173,6 +173,7 @@ def _plugin_offers(node: NodeRecord, holding: Holding, published: tuple[DraOffer
                 allocatable=gpus.allocatable,
                 free=max(0, gpus.allocatable - holding.requests.get(gpu_class.resource_name, 0) - claimed),
                 usable=_in_service(node) and gpus.healthy and gpus.allocatable > 0,
+                healthy=gpus.healthy,
                 memory_in_use_bytes=gpus.memory_in_use_bytes,
                 warnings=warnings,
             )
@@ -191,6 +192,7 @@ def _offer(
     usable: bool,
     warnings: tuple[str, ...],
     memory_in_use_bytes: int | None = None,
+    healthy: bool = True,
 ) -> GpuOffer:
     held = holding.requests
     return GpuOffer(
@@ -201,6 +203,7 @@ def _offer(
         free=free,
         usable=usable,
         memory_in_use_bytes=memory_in_use_bytes,
+        healthy=healthy,
         free_cpu_millis=_left(node.allocatable_cpu_millis, held.get("cpu", 0)),
         free_memory_bytes=_left(node.allocatable_memory_bytes, held.get("memory", 0)),
         free_pods=_left(node.allocatable_pods, held.get(PODS, 0)),

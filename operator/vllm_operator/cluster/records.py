@@ -130,6 +130,8 @@ class GpuOffer:
     """Memory of a device that processes outside Kubernetes hold; None where nobody measured it."""
     declared: bool = False
     """True for capacity that an autoscaler could add but no node has yet."""
+    healthy: bool = True
+    """False when a pod that got one could not start, whatever the node's own state."""
     free_cpu_millis: int | None = None
     free_memory_bytes: int | None = None
     free_pods: int | None = None

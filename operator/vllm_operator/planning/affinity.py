@@ -42,9 +42,9 @@ def _terms(chosen: ClassCapacity, capacity: Capacity) -> Terms:
     Node names are the last resort: they are certain, but a node that joins later is not among them.
     """
     nodes = [offer.node for offer in chosen.offers if not offer.declared]
+    others = [offer.node for offer in _other_offers(chosen, capacity) if not offer.declared]
     if not nodes:
-        return ()
-    others = [offer.node for offer in _other_offers(chosen, capacity)]
+        return _declared_terms(chosen, others)
     label_sets = {_distinguishing(node): None for node in nodes}
     groups = {_fewest(labels, others) for labels in label_sets}
     if () not in groups:
@@ -52,6 +52,17 @@ def _terms(chosen: ClassCapacity, capacity: Capacity) -> Terms:
     if not others:
         return ()
     return ({HOSTNAME: tuple(sorted(node.labels.get(HOSTNAME, node.name) for node in nodes))},)
+
+
+def _declared_terms(chosen: ClassCapacity, others: Sequence[NodeRecord]) -> Terms:
+    """Terms for nodes that do not exist yet: the labels that they will bear, where other nodes could be taken for them.
+
+    An autoscaler reads them too, and adds a node of that pool rather than another.
+    """
+    if not others:
+        return ()
+    label_sets = (tuple(sorted(offer.node.labels.items())) for offer in chosen.offers)
+    return tuple({name: (value,) for name, value in labels} for labels in dict.fromkeys(label_sets) if labels)
 
 
 def _distinguishing(node: NodeRecord) -> tuple[tuple[str, str], ...]:

@@ -9,15 +9,16 @@ from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from vllm_operator.cluster.records import Sharing
+from vllm_operator.cluster.records import Sharing, Taint
+from vllm_operator.planning.host import ENGINE_ALONE, HostNeed, HostRoom
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
 
     from vllm_operator.cluster.inventory import Inventory
-    from vllm_operator.cluster.records import GpuClass, GpuOffer, NodeRecord, Taint
+    from vllm_operator.cluster.records import GpuClass, GpuOffer, NodeRecord
 
 SHARED = frozenset({Sharing.TIME_SLICED, Sharing.MPS})
 
@@ -25,6 +26,10 @@ NOMINAL_SHARE = 0.93
 """Share of the memory on the box that a driver reports ("24 GB" L4: 23,034 MiB). People ask for what is on the box."""
 
 _KEEPS_PODS_AWAY = frozenset({"NoSchedule", "NoExecute"})
+
+_CORDON: Final = Taint(key="node.kubernetes.io/unschedulable")
+_OF_THE_MOMENT: Final = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
+"""Taints that Kubernetes sets while a node is cordoned, not ready or short of something, and takes away again."""
 
 
 class Exclusion(StrEnum):
@@ -81,6 +86,8 @@ class GpuFilter:
     node_selector: tuple[tuple[str, str], ...] = ()
     tolerations: tuple[Toleration, ...] = ()
     allow_shared: bool = False
+    host: HostNeed = ENGINE_ALONE
+    """What a replica takes of its node besides GPUs."""
 
     def excludes_class(self, gpu_class: GpuClass) -> Exclusion | None:
         """Why no node's offer of this class can be used, or None. What is unknown is not refused."""
@@ -105,9 +112,18 @@ class GpuFilter:
         """Why the scheduler would not put our pod on this node, or None."""
         if any(node.labels.get(key) != value for key, value in self.node_selector):
             return Exclusion.NODE_SELECTOR
-        if any(not self.tolerates(taint, resource_name) for taint in node.taints):
+        if any(not (_passes(taint) or self.tolerates(taint, resource_name)) for taint in node.taints):
             return Exclusion.TAINT
         return None
+
+    def may_use_now(self, offer: GpuOffer) -> bool:
+        """Whether the scheduler would put our pod there at this moment, if enough of it is free."""
+        resource_name = offer.gpu_class.resource_name
+        if offer.declared or not (offer.healthy and offer.allocatable and offer.node.ready):
+            return False
+        if not (offer.node.schedulable or self.tolerates(_CORDON, resource_name)):
+            return False
+        return all(self.tolerates(taint, resource_name) for taint in offer.node.taints)
 
     def tolerates(self, taint: Taint, resource_name: str) -> bool:
         """Whether the pod gets past a taint; it always tolerates the one named like its GPU resource."""
@@ -123,10 +139,19 @@ class Room:
     free: int
     allocatable: int
     declared: int
+    free_of_gpus: int = 0
+    """As `free`, where only GPUs counted: what is missing of it is CPU, memory or pod slots of the nodes."""
 
 
-_Slot = tuple[bool, bool, int, int]
-"""usable, declared, allocatable, free."""
+class Slot(NamedTuple):
+    """What makes nodes alike for a request. Host figures are None where GPUs run out before them anyway."""
+
+    usable: bool
+    declared: bool
+    allocatable: int
+    free: int
+    host_allocatable: HostRoom | None = None
+    host_free: HostRoom | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,40 +160,58 @@ class ClassCapacity:
 
     gpu_class: GpuClass
     offers: tuple[GpuOffer, ...]
-    slots: Mapping[_Slot, int] = field(repr=False)
+    slots: Mapping[Slot, int] = field(repr=False)
+    host: HostNeed = ENGINE_ALONE
+    _rooms: dict[int, Room] = field(default_factory=dict, compare=False, repr=False)
+    """Rooms by group size, counted once."""
     _names: dict[int, tuple[str, ...]] = field(default_factory=dict, compare=False, repr=False)
     """Names by group size, sorted once."""
 
     @property
     def most_gpus_on_a_node(self) -> int:
         """The largest number of this class that one node has, whoever uses them now."""
-        return max((allocatable for _, _, allocatable, _ in self.slots), default=0)
+        return max((slot.allocatable for slot in self.slots), default=0)
 
     @property
     def nodes_out_of_service(self) -> int:
         """Nodes that are cordoned, not ready or unhealthy: they may come back."""
-        return sum(nodes for (usable, declared, _, _), nodes in self.slots.items() if not usable and not declared)
+        return sum(nodes for slot, nodes in self.slots.items() if not slot.usable and not slot.declared)
 
     def room(self, gpus_per_replica: int) -> Room:
         """How many replicas of that many GPUs the nodes hold, each within one node."""
-        free = allocatable = declared = 0
-        for (usable, is_declared, node_allocatable, node_free), nodes in self.slots.items():
-            if is_declared:
-                declared += nodes * (node_allocatable // gpus_per_replica)
+        room = self._rooms.get(gpus_per_replica)
+        if room is None:
+            room = self._rooms[gpus_per_replica] = self._count(gpus_per_replica)
+        return room
+
+    def _count(self, gpus: int) -> Room:
+        free = allocatable = declared = free_of_gpus = 0
+        for slot, nodes in self.slots.items():
+            number = nodes * self._replicas(slot.allocatable // gpus, gpus, slot.host_allocatable)
+            if slot.declared:
+                declared += number
                 continue
-            allocatable += nodes * (node_allocatable // gpus_per_replica)
-            if usable:
-                free += nodes * (node_free // gpus_per_replica)
-        return Room(free=free, allocatable=allocatable, declared=declared)
+            allocatable += number
+            if slot.usable:
+                free_of_gpus += nodes * (slot.free // gpus)
+                free += nodes * self._replicas(slot.free // gpus, gpus, slot.host_free)
+        return Room(free=free, allocatable=allocatable, declared=declared, free_of_gpus=free_of_gpus)
+
+    def _replicas(self, by_gpus: int, gpus: int, host: HostRoom | None) -> int:
+        by_host = host.replicas(self.host.request(gpus)) if host is not None else None
+        return by_gpus if by_host is None else min(by_gpus, by_host)
 
     def node_names(self, gpus_per_replica: int) -> tuple[str, ...]:
         """Names of the nodes that are big enough for one replica, sorted; declared capacity has no nodes yet."""
         names = self._names.get(gpus_per_replica)
         if names is None:
             existing = (offer for offer in self.offers if not offer.declared)
-            names = tuple(sorted(offer.node.name for offer in existing if offer.allocatable >= gpus_per_replica))
+            names = tuple(sorted(offer.node.name for offer in existing if self._is_big_enough(offer, gpus_per_replica)))
             self._names[gpus_per_replica] = names
         return names
+
+    def _is_big_enough(self, offer: GpuOffer, gpus: int) -> bool:
+        return self._replicas(offer.allocatable // gpus, gpus, _whole_host(offer)) > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -232,7 +275,7 @@ def _sort_offers(gpu_filter: GpuFilter, offers: Iterable[GpuOffer]) -> Capacity:
             exclusion = gpu_filter.excludes_node(offer.node, gpu_class.resource_name)
             (usable if exclusion is None else excluded.setdefault(exclusion, [])).append(offer)
         if usable:
-            classes.append(_class_capacity(gpu_class, usable))
+            classes.append(_class_capacity(gpu_filter, gpu_class, usable))
     unwanted = {gpu_class.resource_name for gpu_class in by_class if not gpu_filter.wants(gpu_class)}
     return Capacity(
         classes=tuple(sorted(classes, key=lambda capacity: class_order(capacity.gpu_class))),
@@ -241,9 +284,42 @@ def _sort_offers(gpu_filter: GpuFilter, offers: Iterable[GpuOffer]) -> Capacity:
     )
 
 
-def _class_capacity(gpu_class: GpuClass, offers: list[GpuOffer]) -> ClassCapacity:
-    slots = Counter((offer.usable, offer.declared, offer.allocatable, offer.free) for offer in offers)
-    return ClassCapacity(gpu_class=gpu_class, offers=tuple(offers), slots=slots)
+def _class_capacity(gpu_filter: GpuFilter, gpu_class: GpuClass, offers: list[GpuOffer]) -> ClassCapacity:
+    slots = Counter(_slot(gpu_filter, offer) for offer in offers)
+    return ClassCapacity(gpu_class=gpu_class, offers=tuple(offers), slots=slots, host=gpu_filter.host)
+
+
+def _slot(gpu_filter: GpuFilter, offer: GpuOffer) -> Slot:
+    free = HostRoom(offer.free_cpu_millis, offer.free_memory_bytes, offer.free_pods)
+    return Slot(
+        usable=gpu_filter.may_use_now(offer),
+        declared=offer.declared,
+        allocatable=offer.allocatable,
+        free=offer.free,
+        host_allocatable=_if_scarce(gpu_filter.host, _whole_host(offer), offer.allocatable),
+        host_free=_if_scarce(gpu_filter.host, free, offer.free),
+    )
+
+
+def _whole_host(offer: GpuOffer) -> HostRoom:
+    node = offer.node
+    return HostRoom(node.allocatable_cpu_millis, node.allocatable_memory_bytes, node.allocatable_pods)
+
+
+def _if_scarce(need: HostNeed, host: HostRoom, gpus: int) -> HostRoom | None:
+    """Return nothing of a host that has enough for a replica on each GPU.
+
+    What a replica takes grows no faster than its GPUs, so it has enough for fewer and larger ones too. Most nodes are
+    such, and are alike.
+    """
+    if not gpus:
+        return None
+    alone = host.replicas(need.request(1))
+    return None if alone is None or alone >= gpus else host
+
+
+def _passes(taint: Taint) -> bool:
+    return taint.key.startswith(_OF_THE_MOMENT)
 
 
 def class_order(gpu_class: GpuClass) -> tuple[int, str, str, str, str, str]:

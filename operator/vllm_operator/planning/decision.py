@@ -16,7 +16,7 @@ from vllm_operator.planning.search import Candidate, search
 from vllm_operator.planning.sizing import question_of
 from vllm_operator.planning.source import parse_address
 from vllm_operator.planning.tuning import Parallelism
-from vllm_operator.planning.wording import plural
+from vllm_operator.planning.wording import need_of_host, plural
 
 if TYPE_CHECKING:
     from vllm_operator.cluster.inventory import Inventory
@@ -94,6 +94,12 @@ def _obstacle(candidates: tuple[Candidate, ...]) -> tuple[str, str] | None:
         return "spec.engine", "; ".join(best.problems)
     if best.need is not None and best.need.fits:
         wanted, most = best.parallelism.gpus, best.capacity.most_gpus_on_a_node
+        if wanted <= most:
+            host = need_of_host(best.capacity.host, wanted)
+            return (
+                "spec.podTemplate",
+                f"one replica asks for {host}, and no node with {plural(wanted, 'GPU')} has as much",
+            )
         return "spec.engine", f"one replica takes {wanted} GPUs, and no node has more than {most} of them"
     return None
 

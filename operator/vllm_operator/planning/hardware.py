@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from vllm_operator.cluster.devices import DEVICES
 from vllm_operator.cluster.records import Basis, GpuClass
-from vllm_operator.planning.capacity import ClassCapacity
+from vllm_operator.planning.capacity import ClassCapacity, Slot
 from vllm_operator.planning.plan import Verdict
 from vllm_operator.planning.search import search
 from vllm_operator.planning.sizing import question_of
@@ -46,5 +46,5 @@ def _whole_node(product: str) -> ClassCapacity:
         basis=Basis.PRODUCT_TABLE,
         interconnect=facts.interconnect,
     )
-    usable, declared = True, False
-    return ClassCapacity(gpu_class=gpu_class, offers=(), slots={(usable, declared, _ON_A_NODE, _ON_A_NODE): 1})
+    whole = Slot(usable=True, declared=False, allocatable=_ON_A_NODE, free=_ON_A_NODE)
+    return ClassCapacity(gpu_class=gpu_class, offers=(), slots={whole: 1})

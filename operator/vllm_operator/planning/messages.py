@@ -9,7 +9,7 @@ from vllm_operator.planning.flags import flags_of
 from vllm_operator.planning.forecast import forecast
 from vllm_operator.planning.hardware import smallest_node_that_fits
 from vllm_operator.planning.plan import OomRisk, Verdict
-from vllm_operator.planning.wording import class_name, gpus, have_gib, plural, the_offer, the_sum
+from vllm_operator.planning.wording import class_name, gpus, have_gib, need_of_host, plural, the_offer, the_sum
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,8 +41,8 @@ def _statement(decision: Decision) -> str:
             return f"Fits on {_where(best)}: needs {_sum_and_offer(decision, best)}."
         case Verdict.FITS_IF_FREED:
             return (
-                f"Fits on {_where(best)} once GPUs are free: there is room for {best.room.free} of "
-                f"{plural(decision.request.replicas, 'replica')} now{_out_of_service(best)}; "
+                f"Fits on {_where(best)} once {_scarce(decision, best)} are free: there is room for {best.room.free} "
+                f"of {plural(decision.request.replicas, 'replica')} now{_out_of_service(best)}; "
                 f"needs {_sum_and_offer(decision, best)}."
             )
         case Verdict.FITS_WHEN_SCALED:
@@ -62,6 +62,13 @@ def _what_would_hold_it(decision: Decision) -> str:
         return "No change of the spec and no single node of common GPUs would make it fit."
     number, product = hardware
     return f"No change of the spec makes it fit on these nodes; a node with {number} × {product} would hold it."
+
+
+def _scarce(decision: Decision, best: Candidate) -> str:
+    """What has to be freed before all replicas have a place."""
+    if best.room.free_of_gpus < decision.request.replicas:
+        return "GPUs"
+    return f"{need_of_host(best.capacity.host, best.parallelism.gpus)} and a pod slot beside free GPUs"
 
 
 def _out_of_service(best: Candidate) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from vllm_operator.api.quantity import parse_bytes
 from vllm_operator.api.spec import AutoAdjust, BatchingMode, GpuSharing, OverheadModel
 from vllm_operator.planning.capacity import GpuFilter, Toleration
+from vllm_operator.planning.host import HostNeed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -162,6 +163,7 @@ def _gpu_filter(spec: VLLMDeploymentSpec) -> GpuFilter:
             for t in gpu.tolerations
         ),
         allow_shared=gpu.sharing is GpuSharing.ALLOW_SHARED,
+        host=HostNeed.of_template(spec.pod_template),
     )
 
 

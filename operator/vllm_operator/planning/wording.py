@@ -9,6 +9,7 @@ from vllm_operator.planning.memory import GIB
 
 if TYPE_CHECKING:
     from vllm_operator.cluster.records import GpuClass
+    from vllm_operator.planning.host import HostNeed
     from vllm_operator.planning.need import Need
 
 
@@ -51,6 +52,12 @@ def share_gib(need: Need) -> str:
 def the_offer(need: Need, utilization: float) -> str:
     """What one GPU offers, with where it comes from."""
     return f"{have_gib(need.budget_bytes)} GiB ({have_gib(need.vram_bytes)} GiB × {utilization:g})"
+
+
+def need_of_host(need: HostNeed, gpus: int) -> str:
+    """What a replica reserves of its node besides GPUs."""
+    request = need.request(gpus)
+    return f"{math.ceil(request.cpu_millis / 100) / 10:g} CPUs, {need_gib(request.memory_bytes)} GiB of memory"
 
 
 def plural(number: int, noun: str) -> str:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.pod_template import ENGINE_CONTAINER, ENGINE_PORT_NAME
 from vllm_operator.planning.flags import KNOWN_VERSIONS, flags_of, release_of
+from vllm_operator.planning.host import engine_requests
 from vllm_operator.planning.source import parse_address
 from vllm_operator.render import last_words, probes
 from vllm_operator.render.budgets import budgets
@@ -25,16 +26,6 @@ if TYPE_CHECKING:
 
 ENGINE_PORT: Final = 8000
 """vLLM's own default; the Service's port may be another."""
-
-MEMORY_BASE_GIB: Final = 2
-MEMORY_PER_GPU_GIB: Final = 2
-"""Requested host memory. A server with one worker peaked at 3.0 GB (its API server, engine and worker are a process
-each); every further GPU is one more worker. A request, not a limit: page cache of the weights may use what is free."""
-
-CPU_BASE: Final = 1
-CPU_PER_GPU: Final = 1
-"""Requested cores. Every worker and the engine loop keep a core busy; without a request the kernel would give a
-neighbour that has one a hundred times their share."""
 
 
 def deployment_manifest(
@@ -120,11 +111,7 @@ def _replicas(spec: VLLMDeploymentSpec) -> int | None:
 
 def _requests(placement: Placement) -> dict[str, str]:
     gpus = placement.gpus_per_replica
-    return {
-        "cpu": str(CPU_BASE + CPU_PER_GPU * gpus),
-        "memory": f"{MEMORY_BASE_GIB + MEMORY_PER_GPU_GIB * gpus}Gi",
-        placement.gpu_class.resource_name: str(gpus),
-    }
+    return {**engine_requests(gpus), placement.gpu_class.resource_name: str(gpus)}
 
 
 def _affinity_terms(placement: Placement) -> list[dict[str, Any]]:

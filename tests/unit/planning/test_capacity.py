@@ -78,3 +78,39 @@ def test_capacity_that_could_be_added_fits_when_scaled() -> None:
     assert found.placement is not None
     assert found.placement.nodes == ()
     assert "once such a node is added" in found.message
+
+
+CORDON = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
+
+
+@pytest.mark.parametrize(
+    ("wish", "free"),
+    [
+        pytest.param(ANY, 0, id="kept-away"),
+        pytest.param(GpuFilter(tolerations=(Toleration(operator="Exists"),)), 8, id="tolerates-everything"),
+        pytest.param(GpuFilter(tolerations=(Toleration(key="team", operator="Exists"),)), 0, id="tolerates-another"),
+    ],
+)
+def test_a_cordoned_node_has_room_once_it_is_back_or_for_who_tolerates_it(wish: GpuFilter, free: int) -> None:
+    (only,) = capacity_for(wish, inventory(node("H100", "a", 8, taints=[CORDON], cordoned=True))).classes
+    assert (only.room(1).free, only.room(1).allocatable) == (free, 8)
+
+
+@pytest.mark.parametrize("state", ["not-ready", "unreachable", "disk-pressure", "network-unavailable"])
+def test_a_taint_of_the_moment_keeps_pods_away_now_and_refuses_nothing(state: str) -> None:
+    taint = {"key": f"node.kubernetes.io/{state}", "effect": "NoSchedule"}
+    cluster = inventory(node("H100", "a", 8, taints=[taint]))
+    found = plan(spec(LLAMA_8B, workload={"contextLength": 8192}), facts(LLAMA_8B), cluster)
+    assert found.verdict is Verdict.FITS_IF_FREED
+
+
+def test_scaled_capacity_is_told_from_nodes_that_the_request_rules_out() -> None:
+    """Otherwise the scheduler would put the pod on the L4 at once, and it would run out of memory there."""
+    there = inventory(node("L4", "small", 1))
+    pool = inventory(node("H100", "pool", 8, labels={"karpenter.sh/nodepool": "h100"}))
+    scaled = tuple(replace(offer, declared=True, usable=False) for offer in pool.offers)
+    wanted = spec(LLAMA_8B, workload={"contextLength": 8192}, gpu={"products": ["*H100*"]})
+    found = plan(wanted, facts(LLAMA_8B), replace(there, offers=there.offers + scaled))
+    assert found.verdict is Verdict.FITS_WHEN_SCALED
+    assert found.placement is not None
+    assert [term["karpenter.sh/nodepool"] for term in found.placement.node_selector_terms] == [("h100",)]
