@@ -40,5 +40,13 @@ def configure_logging(level: str) -> None:
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     # These say at info level what happens on every request.
-    for chatty in ("aiohttp.access", "kopf.activities", "httpx", "httpcore", "huggingface_hub"):
+    for chatty in (
+        "aiohttp.access",
+        "kopf.activities",
+        "kopf.objects",
+        "httpx",
+        "httpx2",
+        "httpcore",
+        "huggingface_hub",
+    ):
         logging.getLogger(chatty).setLevel(logging.WARNING)

@@ -35,6 +35,9 @@ MOST_SUGGESTIONS: Final = 5
 MOST_REASONS: Final = 64
 _LONGEST_MESSAGE: Final = 8000
 
+DECIMALS: Final = 3
+"""Of GiB and per cent in the status: a MiB is 0.001 GiB."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rendering:
@@ -289,9 +292,17 @@ def _suggestions(plan: Plan) -> list[SuggestionStatus]:
 
 
 def as_written(status: VLLMDeploymentStatus) -> dict[str, Any]:
-    """Return a status as JSON, without what is unset."""
+    """Return a status as JSON, without what is unset and without digits that nobody reads."""
     written: dict[str, Any] = status.model_dump(mode="json", by_alias=True, exclude_none=True)
-    return written
+    return {key: _rounded(value) for key, value in written.items()}
+
+
+def _rounded(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return round(value, DECIMALS) if isinstance(value, float) else value
 
 
 def canonical(status: object) -> str:
