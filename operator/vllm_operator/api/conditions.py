@@ -61,6 +61,23 @@ NOT_STARTED: Final = "NotStarted"
 # Degraded
 AS_EXPECTED: Final = "AsExpected"
 PODS_REFUSED: Final = "PodsRefused"
+UNSCHEDULABLE: Final = "Unschedulable"
+EVICTED: Final = "Evicted"
+CRASH_LOOP: Final = "CrashLoop"
+STARTUP_TIMEOUT: Final = "StartupTimeout"
+CONTAINER_CONFIG_ERROR: Final = "ContainerConfigError"
+IMAGE_PULL_FAILED: Final = "ImagePullFailed"
+OUT_OF_MEMORY: Final = "OutOfMemory"
+WORKER_DIED: Final = "WorkerDied"
+OUT_OF_GPU_MEMORY: Final = "OutOfGpuMemory"
+GPU_IN_USE: Final = "GpuInUse"
+KV_CACHE_TOO_SMALL: Final = "KVCacheTooSmall"
+SHARED_MEMORY_TOO_SMALL: Final = "SharedMemoryTooSmall"
+CONTEXT_TOO_LONG: Final = "ContextTooLong"
+UNSUPPORTED_DTYPE: Final = "UnsupportedDtype"
+UNSUPPORTED_QUANTIZATION: Final = "UnsupportedQuantization"
+UNSUPPORTED_MODEL: Final = "UnsupportedModel"
+INVALID_ARGUMENT: Final = "InvalidArgument"
 
 
 def set_condition(

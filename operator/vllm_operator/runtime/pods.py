@@ -1,40 +1,25 @@
-"""What the pods of our deployments are going through, and what that means to their user."""
+"""What the pods of our deployments are going through."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from vllm_operator.api.pod_template import ENGINE_CONTAINER
 from vllm_operator.cluster.reading import owner_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
-UNSCHEDULABLE: Final = "Unschedulable"
-IMAGE_PULL_FAILED: Final = "ImagePullFailed"
-CONTAINER_CONFIG_ERROR: Final = "ContainerConfigError"
-OUT_OF_GPU_MEMORY: Final = "OutOfGpuMemory"
-KV_CACHE_TOO_SMALL: Final = "KVCacheTooSmall"
-OUT_OF_MEMORY: Final = "OutOfMemory"
-MODEL_GATED: Final = "ModelGated"
-CRASH_LOOP: Final = "CrashLoop"
-EVICTED: Final = "Evicted"
-
-_IMAGE_REASONS: Final = frozenset({"ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull"})
-_CONFIG_REASONS: Final = frozenset({"CreateContainerConfigError", "CreateContainerError", "RunContainerError"})
-_LONGEST_MESSAGE: Final = 600
-
-# vLLM's own words: v1/core/kv_cache_utils.py:check_enough_kv_cache_memory@v0.33.0.
-_ESTIMATED_LENGTH: Final = re.compile(r"estimated maximum model length is (\d+)")
-_KV_WORDS: Final = ("No available memory for the cache blocks", "KV cache is needed, which is larger than")
-_GPU_MEMORY_WORDS: Final = (
-    "CUDA out of memory",
-    "torch.OutOfMemoryError",
-    "HIP out of memory",
-    "CUDA error: out of memory",
-)
-_GATED_WORDS: Final = ("GatedRepoError", "Access to model", "401 Client Error", "403 Client Error")
+_LONGEST_WAITING_MESSAGE: Final = 600
+_LONGEST_LAST_WORDS: Final = 4096
+"""What the kubelet keeps of a termination message."""
+_UNSCHEDULABLE: Final = "Unschedulable"
+_DEFAULT_GRACE_SECONDS: Final = 30
+_DEFAULT_PERIOD_SECONDS: Final = 10
+_DEFAULT_THRESHOLD: Final = 3
+"""Kubernetes' own defaults (core/v1)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,21 +31,20 @@ class PodHealth:
     phase: str
     node_name: str | None
     ready: bool
+    deleting: bool = False
     waiting_reason: str = ""
     waiting_message: str = ""
     ended_reason: str = ""
     ended_message: str = ""
     exit_code: int | None = None
+    ran_seconds: int | None = None
+    """How long the container had run when it ended."""
+    startup_budget_seconds: int | None = None
+    """How long its startup probe lets it try; None where there is none."""
+    grace_period_seconds: int = _DEFAULT_GRACE_SECONDS
     restarts: int = 0
     unschedulable: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """What is wrong with a deployment's pods, with the next step."""
-
-    reason: str
-    message: str
+    """The scheduler's message, while it finds no node."""
 
 
 class Pods:
@@ -105,103 +89,67 @@ class Pods:
 
 def project_health(obj: Mapping[str, Any]) -> PodHealth:
     """Read what matters from a pod."""
-    metadata, status = obj["metadata"], obj.get("status") or {}
+    metadata, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}
     conditions = {condition.get("type"): condition for condition in status.get("conditions") or []}
     scheduled = conditions.get("PodScheduled") or {}
-    containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
+    containers = _containers(status)
     waiting: Mapping[str, Any] = next(
         (state for item in containers if (state := (item.get("state") or {}).get("waiting"))), {}
     )
     ended = next((state for item in containers if (state := _ended(item))), {})
     if status.get("phase") == "Failed" and status.get("reason"):
-        ended = {"reason": status["reason"], "message": status.get("message", ""), **ended}
+        # The node's word on the whole pod, such as Evicted, over how that ended the container.
+        ended = {**ended, "reason": status["reason"], "message": status.get("message", "")}
+    no_node = scheduled.get("status") == "False" and scheduled.get("reason") == _UNSCHEDULABLE
     return PodHealth(
         uid=str(metadata["uid"]),
         name=str(metadata["name"]),
         phase=str(status.get("phase") or "Pending"),
-        node_name=(obj.get("spec") or {}).get("nodeName"),
+        node_name=spec.get("nodeName"),
         ready=(conditions.get("Ready") or {}).get("status") == "True",
+        deleting="deletionTimestamp" in metadata,
         waiting_reason=str(waiting.get("reason") or ""),
-        waiting_message=str(waiting.get("message") or "")[-_LONGEST_MESSAGE:],
+        waiting_message=str(waiting.get("message") or "")[-_LONGEST_WAITING_MESSAGE:],
         ended_reason=str(ended.get("reason") or ""),
-        ended_message=str(ended.get("message") or "")[-4 * _LONGEST_MESSAGE :],
+        ended_message=str(ended.get("message") or "")[-_LONGEST_LAST_WORDS:],
         exit_code=ended.get("exitCode"),
+        ran_seconds=_seconds_between(ended.get("startedAt"), ended.get("finishedAt")),
+        startup_budget_seconds=_startup_budget(spec),
+        grace_period_seconds=int(spec.get("terminationGracePeriodSeconds") or _DEFAULT_GRACE_SECONDS),
         restarts=sum(int(item.get("restartCount") or 0) for item in containers),
-        unschedulable=str(scheduled.get("message") or "")
-        if scheduled.get("status") == "False" and scheduled.get("reason") == UNSCHEDULABLE
-        else "",
+        unschedulable=str(scheduled.get("message") or "") if no_node else "",
     )
 
 
+def _containers(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the containers' states: what has to go well first comes first, the engine before its sidecars."""
+    own = sorted(status.get("containerStatuses") or [], key=lambda item: item.get("name") != ENGINE_CONTAINER)
+    return [*(status.get("initContainerStatuses") or []), *own]
+
+
 def _ended(container: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return how a container ended last, when it ended badly."""
+    """Return how a container ended last, when it should not have: a server never ends by itself, also not well."""
     for state in ("state", "lastState"):
         terminated: Mapping[str, Any] | None = (container.get(state) or {}).get("terminated")
-        if terminated and terminated.get("exitCode") != 0:
+        if terminated and (terminated.get("exitCode") != 0 or container.get("name") == ENGINE_CONTAINER):
             return terminated
     return None
 
 
-def classify(pods: Iterable[PodHealth]) -> Failure | None:
-    """Return what is wrong, for the pod that tells most; None while nothing is."""
-    found = [(failure, pod) for pod in pods if not pod.ready and (failure := _failure(pod)) is not None]
-    if not found:
+def _startup_budget(spec: Mapping[str, Any]) -> int | None:
+    engine: Mapping[str, Any] = next(
+        (item for item in spec.get("containers") or [] if item.get("name") == ENGINE_CONTAINER), {}
+    )
+    probe = engine.get("startupProbe")
+    if not probe:
         return None
-    failure, _ = max(found, key=lambda pair: (_TELLING.index(pair[0].reason), pair[1].restarts))
-    alike = sum(1 for other, _ in found if other.reason == failure.reason)
-    return failure if alike == 1 else Failure(failure.reason, f"{alike} pods: {failure.message}")
+    period = int(probe.get("periodSeconds") or _DEFAULT_PERIOD_SECONDS)
+    threshold = int(probe.get("failureThreshold") or _DEFAULT_THRESHOLD)
+    return int(probe.get("initialDelaySeconds") or 0) + period * threshold
 
 
-_TELLING: Final = (
-    UNSCHEDULABLE,
-    EVICTED,
-    CRASH_LOOP,
-    CONTAINER_CONFIG_ERROR,
-    IMAGE_PULL_FAILED,
-    OUT_OF_MEMORY,
-    MODEL_GATED,
-    OUT_OF_GPU_MEMORY,
-    KV_CACHE_TOO_SMALL,
-)
-
-
-def _failure(pod: PodHealth) -> Failure | None:
-    if pod.waiting_reason in _IMAGE_REASONS:
-        text = f"{pod.waiting_reason}: {pod.waiting_message}; check spec.engine.image and the pull secrets"
-        return Failure(IMAGE_PULL_FAILED, f"pod {pod.name}: {text}")
-    if pod.waiting_reason in _CONFIG_REASONS:
-        return Failure(CONTAINER_CONFIG_ERROR, f"pod {pod.name}: {pod.waiting_reason}: {pod.waiting_message}")
-    if pod.ended_reason or pod.exit_code:
-        return _failure_of_end(pod)
-    if pod.waiting_reason == "CrashLoopBackOff":
-        return Failure(
-            CRASH_LOOP, f"pod {pod.name} crashed {pod.restarts} times; see its log: kubectl logs {pod.name} -p"
-        )
-    if pod.unschedulable:
-        return Failure(UNSCHEDULABLE, f"pod {pod.name} cannot be scheduled: {pod.unschedulable}")
-    return None
-
-
-def _failure_of_end(pod: PodHealth) -> Failure:
-    words = pod.ended_message
-    length = _ESTIMATED_LENGTH.search(words)
-    if length is not None:
-        advice = f"set spec.workload.contextLength to at most {length.group(1)}"
-        return Failure(KV_CACHE_TOO_SMALL, f"pod {pod.name}: vLLM's KV cache is too small for the context; {advice}")
-    if any(word in words for word in _KV_WORDS):
-        advice = "lower spec.workload.contextLength or concurrency, or use a larger GPU"
-        return Failure(KV_CACHE_TOO_SMALL, f"pod {pod.name}: vLLM has no memory left for its KV cache; {advice}")
-    if any(word in words for word in _GPU_MEMORY_WORDS):
-        advice = "raise spec.policy.overheadGb or lower spec.engine.maxNumBatchedTokens"
-        return Failure(OUT_OF_GPU_MEMORY, f"pod {pod.name}: the GPU ran out of memory; {advice}")
-    if any(word in words for word in _GATED_WORDS):
-        advice = "give spec.model.tokenSecretRef a token that has access"
-        return Failure(MODEL_GATED, f"pod {pod.name}: the hub refused the model; {advice}")
-    if pod.ended_reason == "OOMKilled":
-        advice = "raise the container's memory limit in spec.podTemplate"
-        return Failure(OUT_OF_MEMORY, f"pod {pod.name} was killed for its main memory (OOMKilled); {advice}")
-    if pod.ended_reason == "Evicted":
-        return Failure(EVICTED, f"pod {pod.name} was evicted: {words[:_LONGEST_MESSAGE]}")
-    last = words.strip().splitlines()[-1][:_LONGEST_MESSAGE] if words.strip() else "it left no message"
-    how = f"{pod.ended_reason or 'Error'}, exit code {pod.exit_code}"
-    return Failure(CRASH_LOOP, f"pod {pod.name} ended ({how}) and was restarted {pod.restarts} times: {last}")
+def _seconds_between(start: object, end: object) -> int | None:
+    try:
+        return int((datetime.fromisoformat(str(end)) - datetime.fromisoformat(str(start))).total_seconds())
+    except (ValueError, TypeError):
+        return None

@@ -22,9 +22,9 @@ from vllm_operator.render.errors import RenderError
 from vllm_operator.render.objects import render
 from vllm_operator.runtime.children import Rollout, version_of
 from vllm_operator.runtime.events import tellings
+from vllm_operator.runtime.failures import classify
 from vllm_operator.runtime.kube import ApiError, Unreachable
 from vllm_operator.runtime.pinning import pinned_to, pods_of_spec, read_pin, same_pods, with_pin
-from vllm_operator.runtime.pods import classify
 from vllm_operator.runtime.status import Rendering, Situation, as_written, canonical, status_of
 from vllm_operator.runtime.writer import wanted_of
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from vllm_operator.models.errors import ModelError
     from vllm_operator.models.facts import ModelFacts
     from vllm_operator.planning.plan import Plan
-    from vllm_operator.runtime.pods import Failure
+    from vllm_operator.runtime.failures import Failure
 
 ConditionStatus = Literal["True", "False", "Unknown"]
 
