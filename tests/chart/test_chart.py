@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 from functools import cache
 from typing import Any
@@ -12,6 +13,8 @@ from tests.controlplane.build import ROOT
 from tests.controlplane.tools import CHART, NAMESPACE, helm, helm_template, install_manifest
 
 from vllm_operator.api.v1alpha1 import GROUP, PLURAL
+from vllm_operator.cli.label_node import add_parser
+from vllm_operator.runtime.declared import SOURCES
 from vllm_operator.runtime.handlers import WEBHOOK_ID
 from vllm_operator.runtime.kube import CHILDREN
 from vllm_operator.settings import PREFIX, Settings, load_settings
@@ -35,7 +38,15 @@ VARIANTS = {
         "--set=priorityClassName=system-cluster-critical",
         "--set=imagePullSecrets[0].name=pull",
     ),
+    "node agent": ("--set=nodeAgent.enabled=true",),
+    "node agent with its own ideas": (
+        "--set=nodeAgent.enabled=true",
+        "--set=nodeAgent.runtimeClassName=nvidia",
+        "--set=nodeAgent.hostPID=true",
+        "--set=nodeAgent.nodeSelector.pool=gpu",
+    ),
 }
+CAPACITY = [resource for source in SOURCES for resource in source.versions]
 every_variant = pytest.mark.parametrize("variant", VARIANTS)
 
 
@@ -80,6 +91,7 @@ def test_the_plain_manifests_are_what_the_chart_renders() -> None:
         "--set=logLevel=loud",
         "--set=no.such.value=1",
         "--set=webhook.certificates.mode=magic",
+        "--set=nodeAgent.intervalSeconds=1",
     ],
 )
 def test_a_value_that_means_nothing_is_refused(value: str) -> None:
@@ -130,13 +142,17 @@ def test_the_operator_may_write_every_kind_that_it_makes_and_watch_what_it_reads
         group = child.api_version.rpartition("/")[0]
         assert {(group, child.plural, verb) for verb in ("create", "patch", "delete", "list", "watch")} <= granted
     assert {("", resource, verb) for resource in ("nodes", "pods") for verb in ("list", "watch")} <= granted
+    for source in CAPACITY:
+        group = source.api_version.rpartition("/")[0]
+        assert {(group, source.plural, verb) for verb in ("list", "watch")} <= granted
     assert (GROUP, f"{PLURAL}/status", "patch") in granted
     assert (GROUP, PLURAL, "patch") not in granted
 
 
 def test_in_the_namespaced_mode_only_the_inventory_is_read_cluster_wide() -> None:
     for rule in rules("namespaced", "ClusterRole"):
-        assert set(rule["resources"]) <= {"nodes", "pods"}
+        assert rule["verbs"] == ["list", "watch"]
+        assert set(rule["resources"]) <= {"nodes", "pods", *(resource.plural for resource in CAPACITY)}
     bound = {binding["metadata"]["namespace"] for binding in of_kind("namespaced", "RoleBinding")}
     assert bound == {"team-a", "team-b", NAMESPACE}
 
@@ -170,3 +186,68 @@ def test_replicas_elect_a_leader_by_the_lease_that_they_may_write(variant: str) 
     named = [rule for rule in rules(variant, "Role") if "leases" in rule["resources"] and "resourceNames" in rule]
     assert [rule["resourceNames"] for rule in named] == [[lease]]
     assert set(named[0]["verbs"]) == {"get", "update"}
+
+
+def test_the_node_agent_is_off_unless_asked_for() -> None:
+    assert of_kind("default", "DaemonSet") == []
+    assert not any("node-agent" in obj["metadata"]["name"] for obj in objects("default"))
+
+
+def agent_pod(variant: str) -> dict[str, Any]:
+    (agent,) = of_kind(variant, "DaemonSet")
+    pod: dict[str, Any] = agent["spec"]["template"]["spec"]
+    return pod
+
+
+def test_the_node_agent_may_read_and_label_nodes_and_nothing_else() -> None:
+    account = agent_pod("node agent")["serviceAccountName"]
+    (binding,) = [obj for obj in of_kind("node agent", "ClusterRoleBinding") if obj["subjects"][0]["name"] == account]
+    (role,) = [
+        obj for obj in of_kind("node agent", "ClusterRole") if obj["metadata"]["name"] == binding["roleRef"]["name"]
+    ]
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "patch"]}]
+    assert [obj for obj in of_kind("node agent", "RoleBinding") if obj["subjects"][0]["name"] == account] == []
+
+
+def test_the_node_agent_sees_the_driver_and_takes_no_gpu() -> None:
+    (container,) = agent_pod("node agent")["containers"]
+    env = {entry["name"]: entry.get("value") for entry in container["env"]}
+    assert env["NVIDIA_DRIVER_CAPABILITIES"] == "utility"
+    assert env["NVIDIA_VISIBLE_DEVICES"] == "all"
+    assert not any("/" in resource for kind in container["resources"].values() for resource in kind)
+
+
+def test_the_node_agents_arguments_are_those_of_the_command() -> None:
+    (container,) = agent_pod("node agent")["containers"]
+    parser = argparse.ArgumentParser()
+    add_parser(parser.add_subparsers())
+    parsed = parser.parse_args(container["args"])
+    assert (parsed.node_name, parsed.interval) == ("$(NODE_NAME)", 300)
+
+
+def test_the_node_agents_pod_is_restricted_unless_it_is_to_see_the_nodes_processes() -> None:
+    pod = agent_pod("node agent")
+    (container,) = pod["containers"]
+    assert not pod.keys() & {"hostPID", "hostNetwork", "hostIPC", "volumes"}
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    own = agent_pod("node agent with its own ideas")
+    assert (own["hostPID"], own["runtimeClassName"]) == (True, "nvidia")
+    assert own["nodeSelector"] == {"pool": "gpu"}
+    assert "affinity" not in own
+
+
+def test_neither_webhook_nor_metrics_are_looked_for_at_the_node_agent() -> None:
+    (agent,) = of_kind("node agent", "DaemonSet")
+    (operator,) = of_kind("node agent", "Deployment")
+    labels = agent["spec"]["template"]["metadata"]["labels"]
+    for selector in (
+        operator["spec"]["selector"]["matchLabels"],
+        *(obj["spec"]["selector"] for obj in of_kind("node agent", "Service")),
+    ):
+        assert not selector.items() <= labels.items()

@@ -20,6 +20,7 @@ from vllm_operator.render.labels import MANAGED_BY_LABEL, MANAGER
 from vllm_operator.runtime import handlers
 from vllm_operator.runtime.admission import Gatekeeper
 from vllm_operator.runtime.children import Children
+from vllm_operator.runtime.declared import optional_watchers
 from vllm_operator.runtime.events import Recorder
 from vllm_operator.runtime.facts import FactsBook
 from vllm_operator.runtime.feeds import ChildFeed, NodeFeed, PodFeed, ResourceFeed
@@ -215,7 +216,7 @@ class Operator:
     def _watches(self, namespaces: tuple[str | None, ...]) -> list[Watcher]:
         seconds = self._settings.resync_seconds
         pods = PodFeed(self._cluster, self._pods, self._fleet.changed, self._queue.add)
-        found = [
+        found: list[Watcher] = [
             Watcher(
                 self._kube, NODES, NodeFeed(self._cluster, self._fleet.changed), resync_seconds=seconds, jitter=jitter
             ),
@@ -235,6 +236,9 @@ class Operator:
                         jitter=jitter,
                     )
                 )
+        found += optional_watchers(
+            self._kube, self._cluster, self._fleet.changed, resync_seconds=seconds, jitter=jitter
+        )
         return found
 
     async def _host(self) -> None:
