@@ -7,7 +7,7 @@ UNIT   := tests/unit tests/golden
 SLOW   := tests/property tests/plane tests/chart
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit slow cluster-up cluster-down e2e-kind image-test crds manifests soak clean
+.PHONY: help setup demo test check unit slow cluster-up cluster-down e2e-kind image-test test-vllm crds manifests soak clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -63,6 +63,9 @@ e2e-kind: $(STAMP) ## the plane tests on kind (needs Docker and kind)
 
 image-test: $(STAMP) ## build the image with buildah and check it (needs buildah and mmdebstrap, as root)
 	$(BIN)/pytest -q -m image tests/image
+
+test-vllm: $(STAMP) ## vLLM's own parser and server on what is planned (installs vLLM's CPU build once: 5 minutes, 6 GB)
+	$(BIN)/pytest -q -m vllm tests/vllm
 
 crds: $(STAMP) ## regenerate the CRD from the API models
 	$(BIN)/vllm-operator crd > crds/vllmdeployments.vllm-operator.io.yaml
