@@ -73,6 +73,8 @@ class ClaimRecord:
     uid: str
     devices: tuple[DeviceKey, ...]
     owner: str | None = None
+    pods: tuple[str, ...] = ()
+    """Unique ids of the pods that it is reserved for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +124,9 @@ def project_claim(obj: Mapping[str, Any]) -> ClaimRecord | None:
         uid=reading.text(metadata.get("uid")) or f"{namespace}/{name}",
         devices=devices,
         owner=reading.owner_of(namespace, reading.mapping_at(metadata, "labels")),
+        pods=tuple(
+            uid for user in reading.items_at(obj, "status", "reservedFor") if (uid := reading.text(user.get("uid")))
+        ),
     )
 
 

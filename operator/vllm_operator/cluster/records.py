@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
+DEVICE_CLASS_PREFIX = "deviceclass.resource.kubernetes.io/"
+"""Kubernetes: `k8s.io/api/resource/v1/types.go:ResourceDeviceClassPrefix`."""
+
+
 class Basis(StrEnum):
     """What a memory figure rests on."""
 
@@ -59,6 +63,20 @@ class GpuClass:
     """How many pods one physical device is handed to at once; None when it is shared and nothing says how often."""
     partition: str | None = None
     """AMD compute and memory partition, such as `cpx_nps4`; None for whole devices."""
+
+    @property
+    def requested_as(self) -> str:
+        """The name by which a pod requests it; `resource_name` is a DRA driver's where no device plugin offers it.
+
+        Kubernetes has an extended resource for every DeviceClass (KEP 5004, on by default since 1.36), and drivers
+        install one named like themselves.
+        """
+        if "/" in self.resource_name:
+            return self.resource_name
+        device_class = self.resource_name
+        if self.mig_profile is not None:
+            device_class = device_class.replace("gpu.", "mig.", 1)
+        return f"{DEVICE_CLASS_PREFIX}{device_class}"
 
     @property
     def joins_devices(self) -> bool:

@@ -37,7 +37,7 @@ def deployment_manifest(
         OverlayRefused: `spec.podTemplate` contradicts what is managed.
     """
     name = str(common["name"])
-    resource = placement.gpu_class.resource_name
+    resource = placement.gpu_class.requested_as
     times = budgets(plan.checkpoint_bytes, from_hub=parse_address(spec.model.uri).is_hub)
     volumes = pod_volumes(spec, name=name, gpus=placement.gpus_per_replica)
     rollout = rollout_of(spec)
@@ -58,7 +58,7 @@ def deployment_manifest(
             "pre_stop_seconds": times.pre_stop_seconds,
             "node_selector": dict(spec.gpu.node_selector),
             "affinity_terms": _affinity_terms(placement),
-            "tolerations": _tolerations(spec, resource),
+            "tolerations": _tolerations(spec, placement.gpu_class.resource_name),
             "container_name": ENGINE_CONTAINER,
             "image": plan.image,
             "args": [_literal(argument) for argument in _arguments(plan, spec, name, times)],
@@ -111,7 +111,7 @@ def _replicas(spec: VLLMDeploymentSpec) -> int | None:
 
 def _requests(placement: Placement) -> dict[str, str]:
     gpus = placement.gpus_per_replica
-    return {**engine_requests(gpus), placement.gpu_class.resource_name: str(gpus)}
+    return {**engine_requests(gpus), placement.gpu_class.requested_as: str(gpus)}
 
 
 def _affinity_terms(placement: Placement) -> list[dict[str, Any]]:

@@ -237,7 +237,12 @@ class Operator:
                     )
                 )
         found += optional_watchers(
-            self._kube, self._cluster, self._fleet.changed, resync_seconds=seconds, jitter=jitter
+            self._kube,
+            self._cluster,
+            self._fleet.changed,
+            owner_of_pod=self._pods.owner_of,
+            resync_seconds=seconds,
+            jitter=jitter,
         )
         return found
 

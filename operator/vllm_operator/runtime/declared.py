@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.cluster.declared import project_flavors, project_node_claim, project_node_pool
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from vllm_operator.cluster.declared import Declaration
+    from vllm_operator.cluster.dra import ClaimRecord
     from vllm_operator.cluster.state import ClusterState
     from vllm_operator.runtime.kube import Kube
     from vllm_operator.runtime.watch import Sink
@@ -60,12 +61,13 @@ def optional_watchers(
     cluster: ClusterState,
     changed: Callable[[], None],
     *,
+    owner_of_pod: Callable[[str], str | None],
     resync_seconds: float,
     jitter: Callable[[], float],
 ) -> list[OptionalWatcher]:
     """Return a watcher for each source, all of them feeding one inventory."""
     declarations = Declarations(cluster, changed)
-    sinks: dict[Source, Sink] = {SLICES: SliceFeed(cluster, changed), CLAIMS: ClaimFeed(cluster, changed)}
+    sinks: dict[Source, Sink] = {SLICES: SliceFeed(cluster, changed), CLAIMS: ClaimFeed(cluster, changed, owner_of_pod)}
     return [
         OptionalWatcher(
             kube,
@@ -142,20 +144,24 @@ class SliceFeed:
 
 @dataclass
 class ClaimFeed:
-    """Allocated devices into the inventory; a claim without an allocation holds none."""
+    """Allocated devices into the inventory; a claim without an allocation holds none.
+
+    What the scheduler claims for a pod that requests an extended resource has no labels: it is the pod's owner's.
+    """
 
     cluster: ClusterState
     changed: Callable[[], None]
+    owner_of_pod: Callable[[str], str | None]
 
     def replace(self, objects: list[Manifest], version: int | None) -> None:
         """Take an authoritative list."""
-        records = [record for obj in objects if (record := project_claim(obj)) is not None]
+        records = [record for obj in objects if (record := self._project(obj)) is not None]
         if self.cluster.replace_claims(records):
             self.changed()
 
     def upsert(self, obj: Manifest) -> None:
         """Take one that was added or changed."""
-        record = project_claim(obj)
+        record = self._project(obj)
         if record is None:
             self.remove(obj)
         elif self.cluster.upsert_claim(record):
@@ -165,6 +171,13 @@ class ClaimFeed:
         """Forget one that was deleted."""
         if self.cluster.remove_claim(obj["metadata"]["uid"]):
             self.changed()
+
+    def _project(self, obj: Manifest) -> ClaimRecord | None:
+        record = project_claim(obj)
+        if record is None or record.owner is not None:
+            return record
+        owners = (self.owner_of_pod(uid) for uid in record.pods)
+        return replace(record, owner=next((owner for owner in owners if owner is not None), None))
 
 
 @dataclass

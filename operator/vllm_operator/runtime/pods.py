@@ -58,6 +58,10 @@ class Pods:
         """Return the pods of one VLLMDeployment, by name."""
         return tuple(sorted(self._by_owner.get(owner, {}).values(), key=lambda pod: pod.name))
 
+    def owner_of(self, uid: str) -> str | None:
+        """Return the VLLMDeployment whose pod this is, None when it is nobody's of ours."""
+        return self._owner_of.get(uid)
+
     def upsert(self, obj: Mapping[str, Any]) -> str | None:
         """Take a pod; returns its owner when something of interest changed."""
         metadata = obj["metadata"]

@@ -70,6 +70,7 @@ class Stage:
             apis,  # type: ignore[arg-type]
             self.cluster,
             self._changed,
+            owner_of_pod={"pod-1": "team/model"}.get,
             resync_seconds=600.0,
             jitter=lambda: 1.0,
         )
@@ -114,9 +115,10 @@ def resource_slice(*devices: str, name: str = "dra-0-gpu", driver: str = "gpu.nv
     }
 
 
-def resource_claim(*devices: str) -> Object:
+def resource_claim(*devices: str, pod: str = "pod-of-others") -> Object:
     results = [{"request": "gpu", "driver": "gpu.nvidia.com", "pool": "dra-0", "device": device} for device in devices]
-    status = {"allocation": {"devices": {"results": results}}} if devices else {}
+    status: Object = {"allocation": {"devices": {"results": results}}} if devices else {}
+    status["reservedFor"] = [{"resource": "pods", "name": "a-pod", "uid": pod}]
     return {"metadata": {"name": "claim", "namespace": "team", "uid": "claim-1"}, "status": status}
 
 
@@ -163,6 +165,19 @@ def test_published_devices_count_and_claims_take_them() -> None:
         assert stage.offers == [("NVIDIA H100 80GB HBM3", False, 1, 1)]
         await apis.say("resource.k8s.io/v1", "resourceslices", "DELETED", resource_slice("gpu-0"))
         assert stage.offers == []
+
+    on_stage(apis, play)
+
+
+def test_what_the_scheduler_claimed_for_our_pod_is_credited_to_its_deployment() -> None:
+    apis = Apis()
+    apis.serve("resource.k8s.io/v1", "resourceslices", resource_slice("gpu-0"))
+    apis.serve("resource.k8s.io/v1", "resourceclaims", resource_claim("gpu-0", pod="pod-1"))
+
+    async def play(stage: Stage) -> None:
+        assert [offer.free for offer in stage.cluster.snapshot().offers] == [0]
+        assert [offer.free for offer in stage.cluster.snapshot().crediting("team/model").offers] == [1]
+        assert [offer.free for offer in stage.cluster.snapshot().crediting("team/other").offers] == [0]
 
     on_stage(apis, play)
 
