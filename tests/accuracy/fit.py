@@ -34,8 +34,10 @@ STAY_CLOSE_GIB = 0.1
 """What a coefficient's doubling against its prior costs: one thin log does not move it far, five do."""
 
 UNSEEN_RESIDUAL_GIB = 0.8
+UNSEEN_ACTIVATION_DOUBT = 0.5
+UNSEEN_FABRIC_DOUBT_GIB = 0.8
 FEW_STARTS = 3
-"""Spread of a range of versions with fewer starts than that: what neighbours in the table differ by."""
+"""Spreads of a range of versions with fewer starts than that: what neighbours in the table differ by."""
 
 BOUNDS = {
     "sampler_bytes_per_logit": (4.0, 40.0),
@@ -68,7 +70,12 @@ def fit(starts: Iterable[Start]) -> Constants:
         prior = _prior(shipped, before)
         seen = by_range[shipped.since]
         if sum("kv" in start.judged for start in seen) < FEW_STARTS:
-            prior = replace(prior, residual_gib=max(prior.residual_gib, UNSEEN_RESIDUAL_GIB))
+            prior = replace(
+                prior,
+                residual_gib=max(prior.residual_gib, UNSEEN_RESIDUAL_GIB),
+                activation_doubt=max(prior.activation_doubt, UNSEEN_ACTIVATION_DOUBT),
+                fabric_doubt_gib=max(prior.fabric_doubt_gib, UNSEEN_FABRIC_DOUBT_GIB),
+            )
         before = _fit_range(seen, prior)
         fitted[shipped.since] = before
     return fitted

@@ -6,12 +6,15 @@ default for that version and GPU then applies.
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from vllm_operator.models.bounded_memory import Recent
 from vllm_operator.models.facts import Device, EngineSettings
 from vllm_operator.models.memory import predict_memory
 from vllm_operator.models.memory.failure import StartFailure
@@ -19,7 +22,13 @@ from vllm_operator.models.recent import recent_layout, recent_weights
 from vllm_operator.models.refusals import setting_problems
 from vllm_operator.models.settings import resolve_settings
 from vllm_operator.models.validity import parallelism_problems
-from vllm_operator.models.versions import GIB, NEWEST_KNOWN, parse_version, prints_tokens_of_one_group
+from vllm_operator.models.versions import (
+    GIB,
+    NEWEST_KNOWN,
+    default_gpu_memory_utilization,
+    parse_version,
+    prints_tokens_of_one_group,
+)
 from vllm_operator.models.visible_memory import visible_memory
 
 if TYPE_CHECKING:
@@ -56,6 +65,8 @@ _LAST_V0_RELEASE = "0.7.3"
 _POOLING_NAME = re.compile(r"embedding|reranker|reward", re.IGNORECASE)
 """Names of models that are served for vectors or scores although their config is that of a generating model: vLLM sees
 it from the repository's `modules.json`, which a config alone does not show."""
+
+_ENVIRONMENT = re.compile(r"(VLLM_[A-Z0-9_]+)=(.*)")
 
 
 class RowError(ValueError):
@@ -111,7 +122,7 @@ class RunRow(BaseModel):
     def all_flags(self) -> dict[str, Any]:
         """`other_flags` under `flags`: names with underscores."""
         others = self.other_flags
-        parsed = _parse_command_line(others) if isinstance(others, str) else others or {}
+        parsed = dict(_parse_command_line(others)) if isinstance(others, str) else others or {}
         return {**parsed, **(self.flags or {})}
 
 
@@ -176,16 +187,77 @@ def answer(row: RunRow, facts: ModelFacts) -> Answer:
         message = f"the memory of GPU {row.gpu!r} is not known: state gpu_memory_gib"
         raise RowError(message)
     device = device or Device(product=row.gpu, memory_bytes=80 * GIB)
+    question = _recent_question(facts, settings, device)
+    if isinstance(question, tuple):
+        return {**_blank(row), "starts": False, "failure": StartFailure.INVALID.value, "notes": list(question)}
+    resolved, layout, weights = question.resolved, question.layout, question.weights
+    if row.available_kv_cache_gib is not None:
+        return _capacity_answer(row, resolved, layout, weights, int(row.available_kv_cache_gib * GIB))
+    prediction = predict_memory(
+        facts,
+        resolved,
+        device,
+        weights=weights,
+        layout=layout,
+        problems=(),
+        gpu_memory_utilization=settings.gpu_memory_utilization or default_gpu_memory_utilization(resolved.version),
+    )
+    return _full_answer(row, resolved, layout, prediction)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Question:
+    """What a row asks, its utilization aside: settings with their defaults, and what they make of the model."""
+
+    resolved: ResolvedSettings
+    layout: KvLayout
+    weights: WeightBytes
+
+
+_QUESTIONS: Recent[_Question | tuple[str, ...]] = Recent(capacity=4096)
+
+
+def _recent_question(facts: ModelFacts, settings: EngineSettings, device: Device) -> _Question | tuple[str, ...]:
+    """The question of these settings, remembered: files ask of few models, often at several utilizations.
+
+    A tuple says why vLLM refuses the settings.
+    """
+    utilization = settings.gpu_memory_utilization
+    if utilization is not None and not 0 < utilization <= 1:
+        return _question(facts, settings, device)
+    key = (
+        settings.version,
+        settings.tensor_parallel_size,
+        settings.pipeline_parallel_size,
+        settings.data_parallel_size,
+        settings.decode_context_parallel_size,
+        settings.enable_expert_parallel,
+        settings.max_model_len,
+        settings.max_num_seqs,
+        settings.max_num_batched_tokens,
+        settings.dtype,
+        settings.kv_cache_dtype,
+        settings.quantization,
+        settings.block_size,
+        settings.enforce_eager,
+        repr(settings.speculative) if settings.speculative else None,
+        repr(settings.lora) if settings.lora is not None else None,
+        repr(settings.flags) if settings.flags else None,
+        device,
+    )
+    return _QUESTIONS.get(facts, key, lambda: _question(facts, settings, device))
+
+
+def _question(facts: ModelFacts, settings: EngineSettings, device: Device) -> _Question | tuple[str, ...]:
     problems = parallelism_problems(facts, settings) + setting_problems(facts, settings, device)
     if problems:
-        return {**_blank(row), "starts": False, "failure": StartFailure.INVALID.value, "notes": list(problems)}
+        return problems
     resolved = resolve_settings(facts, settings, device)
-    layout = recent_layout(facts, resolved)
-    if row.available_kv_cache_gib is not None:
-        weights = recent_weights(facts, resolved, device)
-        return _capacity_answer(row, resolved, layout, weights, int(row.available_kv_cache_gib * GIB))
-    prediction = predict_memory(facts, resolved, device, layout=layout)
-    return _full_answer(row, resolved, layout, prediction)
+    return _Question(
+        resolved=resolved,
+        layout=recent_layout(facts, resolved),
+        weights=recent_weights(facts, resolved, device),
+    )
 
 
 def _version(row: RunRow) -> str:
@@ -222,8 +294,9 @@ def _lora(stated: Mapping[str, Any] | bool | None) -> Mapping[str, object] | Non
     return {} if stated is True else stated
 
 
-def _parse_command_line(text: str) -> dict[str, Any]:
-    """Flags of a command line; words that are no flags are notes and are left out."""
+@functools.lru_cache(maxsize=256)
+def _parse_command_line(text: str) -> Mapping[str, Any]:
+    """Flags of a command line, and environment variables set before it; other words are notes and are left out."""
     try:
         words = shlex.split(text.replace(";", " "))
     except ValueError:
@@ -235,6 +308,8 @@ def _parse_command_line(text: str) -> dict[str, Any]:
             flag, _, value = word[2:].partition("=")
             name = flag.replace("-", "_")
             flags[name] = _scalar(value) if value else True
+        elif (setting := _ENVIRONMENT.fullmatch(word)) is not None:
+            flags[setting[1]] = _scalar(setting[2])
         elif name is not None:
             flags[name] = _scalar(word)
             name = None

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from vllm_operator.api.spec import OverheadModel
 from vllm_operator.planning.memory import GIB, assess_risk, compute_overhead, longest_context
+from vllm_operator.planning.plan import OomRisk
 
 if TYPE_CHECKING:
     from vllm_operator.models.kv import KvLayout
     from vllm_operator.planning.forecast import Forecast
-    from vllm_operator.planning.plan import OomRisk
     from vllm_operator.planning.request import Policy
 
 
@@ -25,6 +25,8 @@ class Need:
     kv_cache_bytes: int
     overhead_bytes: int
     wanted_headroom_bytes: int
+    kv_cache_low_bytes: int | None = None
+    """Lower end of what a start may leave for the KV cache; None where the user set the overhead instead."""
 
     @property
     def required_bytes(self) -> int:
@@ -43,7 +45,9 @@ class Need:
 
     @property
     def risk(self) -> OomRisk:
-        """How close to the limit it runs."""
+        """How close to the limit it runs: High also where the KV cache does not fit what a poor start would leave."""
+        if self.kv_cache_low_bytes is not None and self.kv_cache_bytes > self.kv_cache_low_bytes:
+            return OomRisk.HIGH
         return assess_risk(self.headroom_bytes)
 
 
@@ -61,6 +65,8 @@ class MemoryRoom:
     overhead_bytes: int
     wanted_headroom_bytes: int
     """The headroom that the policy asks for on each GPU."""
+    kv_cache_low_bytes: int | None = None
+    """Lower end of the 80 % interval of what vLLM leaves for the KV cache; None where the policy sets the overhead."""
 
     @property
     def available_bytes(self) -> int:
@@ -83,6 +89,7 @@ class MemoryRoom:
             kv_cache_bytes=self.kv_cache_bytes(context_length, concurrency),
             overhead_bytes=self.overhead_bytes,
             wanted_headroom_bytes=self.wanted_headroom_bytes,
+            kv_cache_low_bytes=self.kv_cache_low_bytes,
         )
 
     def max_concurrency(self, context_length: int) -> int:
@@ -114,14 +121,20 @@ def memory_room(predicted: Forecast, policy: Policy, *, vram_bytes: int, group_s
         weights_bytes=predicted.memory.weights_bytes + predicted.memory.lora_bytes,
         overhead_bytes=_overhead_bytes(predicted, policy, vram_bytes=vram_bytes, group_size=group_size),
         wanted_headroom_bytes=round(policy.headroom_gb * GIB),
+        kv_cache_low_bytes=None if _overhead_is_set(policy) else predicted.memory.kv_cache_bytes_interval[0],
     )
+
+
+def _overhead_is_set(policy: Policy) -> bool:
+    """Whether the user asked for the documented formula, or for a figure of their own, instead of the prediction."""
+    return policy.overhead_gb is not None or policy.overhead_model is OverheadModel.FORMULA
 
 
 def _overhead_bytes(predicted: Forecast, policy: Policy, *, vram_bytes: int, group_size: int) -> int:
     """One GPU's share of the group's overhead: as the user fixed it, else the larger of formula and profile."""
     group_bytes = compute_overhead(vram_bytes * group_size, group_size, policy.overhead_gb)
     share_bytes = -(-group_bytes // group_size)
-    if policy.overhead_gb is not None or policy.overhead_model is OverheadModel.FORMULA:
+    if _overhead_is_set(policy):
         return share_bytes
     memory = predicted.memory
     return max(share_bytes, memory.activation_bytes + memory.cuda_graph_bytes + memory.non_torch_bytes)

@@ -167,6 +167,31 @@ def test_replicas_that_share_experts_pay_for_all_their_tokens() -> None:
 
 
 @pytest.mark.parametrize(
+    ("version", "environment", "factor"),
+    [
+        pytest.param("0.10.2", {"VLLM_USE_FLASHINFER_SAMPLER": "1"}, 0.39, id="fused-sampler-asked-for"),
+        pytest.param("0.10.2", {"VLLM_USE_FLASHINFER_SAMPLER": "0"}, 1.0, id="fused-sampler-refused"),
+        pytest.param("0.19.0", {"VLLM_USE_FLASHINFER_SAMPLER": "1"}, 1.0, id="fused-anyway"),
+    ],
+)
+def test_the_environment_chooses_the_sampler(version: str, environment: dict[str, str], factor: float) -> None:
+    asked = replace(SERVED, version=version)
+    plain, chosen = _predict(asked), _predict(replace(asked, flags=environment))
+    assert chosen.activation_bytes == pytest.approx(factor * plain.activation_bytes, rel=0.03)
+    low, high = chosen.kv_cache_bytes_interval
+    assert high - chosen.kv_cache_bytes == pytest.approx(chosen.kv_cache_bytes - low, abs=2)
+
+
+@pytest.mark.parametrize(
+    ("version", "switch", "charged"),
+    [("0.19.0", "1", True), ("0.19.0", "0", False), ("0.22.0", "0", False), ("0.16.0", "1", False)],
+)
+def test_the_environment_charges_graphs(version: str, switch: str, charged: bool) -> None:
+    flags = {"VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS": switch}
+    assert (_predict(replace(SERVED, version=version, flags=flags)).graphs_charged_bytes > 0) is charged
+
+
+@pytest.mark.parametrize(
     "change",
     [
         pytest.param({"version": "nightly"}, id="unknown-version"),

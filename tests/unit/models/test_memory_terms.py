@@ -7,15 +7,19 @@ from dataclasses import replace
 import pytest
 
 from vllm_operator.models.memory.constants import TABLE, constants_for
+from vllm_operator.models.memory.prediction import link_of
 from vllm_operator.models.memory.terms import (
     Batch,
+    Link,
     Widths,
     activation_bytes,
     captured_sizes,
+    encoder_output_bytes,
     encoder_peak_bytes,
     experts_workspace_bytes,
     forward_peak_bytes,
     graph_bytes,
+    link_gib,
     lora_bytes,
     non_torch_bytes,
 )
@@ -35,13 +39,23 @@ LLAMA_8B = Widths(
     element_bytes=2,
     encodes_media=False,
     encoder_per_token=0,
+    encoder_output=0,
 )
 QWEN_7B = replace(LLAMA_8B, hidden=3584, feed_forward=3 * 18944, vocabulary=152064, layers=28)
 LLAMA_70B_TP2 = replace(LLAMA_8B, hidden=8192, feed_forward=3 * 28672 // 2, layers=80)
+SMALL_MODEL = {"hidden": 896, "feed_forward": 3 * 4864, "attention": 2 * 16 * 64, "vocabulary": 151936, "layers": 24}
 GRANITE_8B = replace(LLAMA_8B, feed_forward=3 * 12800, vocabulary=49155, layers=40)
 MIXTRAL_TP2 = replace(LLAMA_8B, feed_forward=0, vocabulary=32000, experts_per_token=2, expert_intermediate=7168)
-H100_DEFAULTS = Batch(tokens=8192, expert_tokens=8192, sequences=1024, pipelined=False, longest=131072, samples=True)
-SMALL_DEFAULTS = Batch(tokens=2048, expert_tokens=2048, sequences=256, pipelined=False, longest=131072, samples=True)
+H100_DEFAULTS = Batch(
+    tokens=8192,
+    expert_tokens=8192,
+    sequences=1024,
+    pipelined=False,
+    longest=131072,
+    flash_attention=True,
+    samples=True,
+)
+SMALL_DEFAULTS = replace(H100_DEFAULTS, tokens=2048, expert_tokens=2048, sequences=256)
 
 
 @pytest.mark.parametrize(
@@ -58,10 +72,19 @@ SMALL_DEFAULTS = Batch(tokens=2048, expert_tokens=2048, sequences=256, pipelined
         pytest.param(
             "0.6.4",
             LLAMA_8B,
-            Batch(tokens=29000, expert_tokens=29000, sequences=256, pipelined=False, longest=131072, samples=True),
+            replace(SMALL_DEFAULTS, tokens=29000, expert_tokens=29000),
             2.99,
             id="whole-prompt",
         ),
+        pytest.param(
+            "0.7.3",
+            QWEN_7B,
+            replace(SMALL_DEFAULTS, tokens=32768, expert_tokens=32768, flash_attention=False),
+            4.35,
+            id="whole-prompt-without-flash-attention",
+        ),
+        pytest.param("0.13.0", replace(LLAMA_8B, vocabulary=262144, hidden=1152), SMALL_DEFAULTS, 2.40, id="0.13"),
+        pytest.param("0.27.1", replace(LLAMA_8B, **SMALL_MODEL), SMALL_DEFAULTS, 0.25, id="new-runner"),
     ],
 )
 def test_activation_peak_is_what_the_log_printed(
@@ -84,10 +107,17 @@ def test_mixtral_scratch_is_the_worked_number() -> None:
 
 
 def test_largest_free_size_image_is_the_worked_number() -> None:
-    qwen_vl = replace(QWEN_7B, encodes_media=True, encoder_per_token=4 * (3 * 3420 + 6 * 1280))
-    assert encoder_peak_bytes(qwen_vl, H100_DEFAULTS) / GIB == pytest.approx(2.19, abs=0.01)
+    qwen = replace(QWEN_7B, encodes_media=True, encoder_per_token=4 * (2 * 4304 + 4 * 1152), encoder_output=4096)
+    assert encoder_peak_bytes(qwen, H100_DEFAULTS) / GIB == pytest.approx(1.63, abs=0.03)
     short = replace(H100_DEFAULTS, longest=4096)
-    assert encoder_peak_bytes(qwen_vl, short) == encoder_peak_bytes(qwen_vl, H100_DEFAULTS) / 4
+    assert encoder_peak_bytes(qwen, short) == encoder_peak_bytes(qwen, H100_DEFAULTS) / 4
+
+
+def test_an_encoder_that_feeds_deep_layers_hands_over_more() -> None:
+    plain = replace(QWEN_7B, encodes_media=True, encoder_per_token=1, encoder_output=4096)
+    deep = replace(plain, encoder_output=4 * 4096)
+    assert encoder_output_bytes(deep, H100_DEFAULTS) == 16384 * 4 * 4096 * 2
+    assert encoder_output_bytes(plain, H100_DEFAULTS) == pytest.approx(0.15 * GIB)
 
 
 def test_lora_slots_are_the_worked_number() -> None:
@@ -106,23 +136,47 @@ def test_graphs_grow_with_layers(layers: int, printed_gib: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("version", "tensor", "pipeline", "fabric", "printed_gib"),
+    ("version", "tensor", "pipeline", "link", "printed_gib"),
     [
-        pytest.param("0.19.0", 1, 1, True, 0.25, id="one-gpu"),
-        pytest.param("0.19.0", 2, 1, True, 2.07, id="pair-on-nvlink"),
-        pytest.param("0.19.0", 4, 1, True, 2.13, id="four-on-nvlink"),
-        pytest.param("0.19.0", 1, 2, True, 0.07, id="pipeline"),
-        pytest.param("0.10.2", 8, 1, False, 0.21, id="eight-on-pcie"),
-        pytest.param("0.11.0", 1, 1, True, 0.13, id="before-0.18"),
-        pytest.param("0.27.0", 4, 1, False, 1.70, id="four-on-pcie-lately"),
+        pytest.param("0.19.0", 1, 1, Link.FABRIC, 0.25, id="one-gpu"),
+        pytest.param("0.19.0", 2, 1, Link.FABRIC, 2.07, id="pair-on-nvlink"),
+        pytest.param("0.19.0", 4, 1, Link.FABRIC, 2.13, id="four-on-nvlink"),
+        pytest.param("0.19.0", 1, 2, Link.FABRIC, 0.07, id="pipeline"),
+        pytest.param("0.10.2", 8, 1, Link.BUS, 0.21, id="eight-on-pcie"),
+        pytest.param("0.11.0", 1, 1, Link.FABRIC, 0.13, id="before-0.18"),
+        pytest.param("0.27.0", 4, 1, Link.BUS, 1.70, id="four-on-pcie-lately"),
     ],
 )
 def test_non_torch_memory_is_what_the_log_printed(
-    version: str, tensor: int, pipeline: int, fabric: bool, printed_gib: float
+    version: str, tensor: int, pipeline: int, link: Link, printed_gib: float
 ) -> None:
     constants = constants_for(parse_version(version))
-    size = non_torch_bytes(constants, ranks=tensor, pipeline_parallel=pipeline, fabric=fabric)
+    size = non_torch_bytes(constants, ranks=tensor, pipeline_parallel=pipeline, link=link)
     assert size / GIB == pytest.approx(printed_gib, abs=0.06)
+
+
+@pytest.mark.parametrize(
+    ("product", "link"),
+    [
+        ("NVIDIA H100 80GB HBM3", Link.FABRIC),
+        ("NVIDIA H100 NVL", Link.BUS),
+        ("NVIDIA A100-SXM4-80GB", Link.SWITCH),
+        ("NVIDIA A100-PCIE-40GB", Link.BUS),
+        ("NVIDIA L40S", Link.BUS),
+        (None, Link.BUS),
+    ],
+)
+def test_the_link_is_told_by_the_name(product: str | None, link: Link) -> None:
+    assert link_of(product) is link
+
+
+def test_four_a100_on_a_switch_take_half_of_what_the_fabric_takes_and_span_both() -> None:
+    constants = constants_for(parse_version("0.19.0"))
+    pair, _ = link_gib(constants, ranks=2, link=Link.SWITCH)
+    four, doubt = link_gib(constants, ranks=4, link=Link.SWITCH)
+    assert pair == constants.bus_gib
+    assert four - doubt == pytest.approx(constants.bus_gib)
+    assert four + doubt == pytest.approx(constants.fabric_quad_gib)
 
 
 def test_constants_cover_every_version_in_order() -> None:

@@ -159,6 +159,11 @@ def test_flags_are_read_from_a_command_line() -> None:
     assert settings.flags == {"enable_prefix_caching": True, "cpu_offload_gb": 30}
 
 
+def test_environment_variables_are_read_beside_flags() -> None:
+    settings = engine_settings(_row(other_flags="VLLM_USE_FLASHINFER_SAMPLER=1 --block-size 32; NCCL_DEBUG=INFO"))
+    assert (settings.block_size, settings.flags) == (32, {"VLLM_USE_FLASHINFER_SAMPLER": 1})
+
+
 @pytest.mark.parametrize(
     ("stated", "dtype"),
     [("auto (resolved fp8: checkpoint ships kv scales)", "fp8"), ("fp8 (fp8_ds_mla)", "fp8"), (None, "auto")],
@@ -186,6 +191,8 @@ def test_v0_in_a_version_with_both_engines_is_answered_as_the_last_v0() -> None:
         ("NVIDIA L4", 22.03),
         ("NVIDIA H200", 139.80),
         ("NVIDIA GH200 96GB", 94.5),
+        ("Tesla V100-SXM2-32GB", 31.74),
+        ("NVIDIA GeForce RTX 5080", 15.51),
         ("NVIDIA RTX 6000 Ada Generation", 47.5),
         ("Some 24GB GPU", 23.64),
         ("24GB GPU (23.52 GiB, RTX 4090)", 23.52),

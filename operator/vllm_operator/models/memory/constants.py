@@ -52,14 +52,23 @@ class MemoryConstants:
     """Spread (one standard deviation) of the fabric's buffers."""
     bus_doubt_gib: float
     """Spread of the bus's."""
+    activation_doubt: float
+    """Relative spread of the activation peak: small where many models were seen, large where few or none were."""
     residual_gib: float
     source: str
 
 
-FUSED_SAMPLER_SINCE = (0, 17, 0)
-"""Until then FlashInfer's sampler was optional and the default one sorted all logits."""
+SAMPLER_OPT_IN_SINCE = (0, 11, 1)
+"""Until then FlashInfer's sampler ran wherever it was installed (vLLM's own image has it); from then on only with
+`VLLM_USE_FLASHINFER_SAMPLER=1`. vllm/v1/sample/ops/topk_topp_sampler.py `TopKTopPSampler.__init__`."""
 
-_V0 = MemoryConstants(
+FUSED_SAMPLER_BYTES_PER_LOGIT = 12.9
+"""What a fused sampler keeps live; the campaign of 0.19.0 and FlashInfer's in 0.10 agree."""
+
+FUSED_SAMPLER_SINCE = (0, 17, 0)
+"""Until then the default sampler sorted all logits."""
+
+_V0_COUNTING_CONTEXT = MemoryConstants(
     since=(0, 0, 0),
     sampler_bytes_per_logit=36.3,
     sampler_bytes_per_logit_lean=36.3,
@@ -69,21 +78,30 @@ _V0 = MemoryConstants(
     experts_workspace_stays=False,
     graphs_inside_budget=0.0,
     context_inside_budget_gib=0.0,
-    non_torch_gib=0.22,
-    non_torch_pipeline_gib=0.22,
+    non_torch_gib=0.35,
+    non_torch_pipeline_gib=0.35,
     fabric_pair_gib=0.35,
     fabric_quad_gib=1.5,
     bus_gib=0.20,
     fabric_doubt_gib=0.3,
     bus_doubt_gib=0.3,
+    activation_doubt=0.06,
     residual_gib=0.15,
-    source="start-up logs of 0.6.4 to 0.7.3 (vllm#10517, lennonYe/6998_project, baodangtrandev/RAG-)",
+    source="start-up logs of 0.6.4 (vllm#10517): memory taken before the engine counts as its own",
+)
+
+_V0 = replace(
+    _V0_COUNTING_CONTEXT,
+    since=(0, 6, 5),
+    non_torch_gib=0.12,
+    non_torch_pipeline_gib=0.12,
+    source="start-up logs of 0.6.6 to 0.7.3 (lennonYe/6998_project, baodangtrandev/RAG-)",
 )
 
 _EARLY_V1 = replace(
     _V0,
     since=(0, 8, 0),
-    sampler_bytes_per_logit_lean=12.9,
+    sampler_bytes_per_logit_lean=FUSED_SAMPLER_BYTES_PER_LOGIT,
     forward_hidden_copies=4.2,
     context_inside_budget_gib=0.45,
     non_torch_gib=0.10,
@@ -92,7 +110,8 @@ _EARLY_V1 = replace(
     fabric_quad_gib=2.3,
     bus_gib=0.15,
     fabric_doubt_gib=0.9,
-    residual_gib=0.35,
+    activation_doubt=0.30,
+    residual_gib=0.80,
     source="vllm/v1/worker/gpu_worker.py@0.8.0: the context counts as used; no clean log",
 )
 
@@ -104,12 +123,20 @@ _V1_SORTING = replace(
     bus_gib=0.10,
     fabric_doubt_gib=0.5,
     bus_doubt_gib=0.08,
-    residual_gib=0.10,
+    activation_doubt=0.05,
+    residual_gib=0.15,
     source="llm-d-planner docs/empirical-vllm-memory-results.md (0.11) and 12 logs of 0.9.2 to 0.12",
 )
 
-_V1_KEPT_SCRATCH = replace(
+_V1_OPT_IN_SAMPLER = replace(
     _V1_SORTING,
+    since=SAMPLER_OPT_IN_SINCE,
+    sampler_bytes_per_logit_lean=_V1_SORTING.sampler_bytes_per_logit,
+    source="the row above; FlashInfer's sampler only on request",
+)
+
+_V1_KEPT_SCRATCH = replace(
+    _V1_OPT_IN_SAMPLER,
     since=(0, 13, 0),
     experts_workspace_stays=True,
     non_torch_gib=0.15,
@@ -117,6 +144,7 @@ _V1_KEPT_SCRATCH = replace(
     bus_gib=0.15,
     fabric_doubt_gib=0.8,
     bus_doubt_gib=0.15,
+    activation_doubt=0.10,
     residual_gib=0.30,
     source="logs of 0.13 and 0.15 (Parkhb1106/Telco-RAG, kumaxxp/duo-talk)",
 )
@@ -124,7 +152,8 @@ _V1_KEPT_SCRATCH = replace(
 _V1_FUSED_SAMPLER = replace(
     _V1_KEPT_SCRATCH,
     since=FUSED_SAMPLER_SINCE,
-    sampler_bytes_per_logit=12.9,
+    sampler_bytes_per_logit=FUSED_SAMPLER_BYTES_PER_LOGIT,
+    sampler_bytes_per_logit_lean=FUSED_SAMPLER_BYTES_PER_LOGIT,
     non_torch_gib=0.10,
     fabric_pair_gib=1.8,
     fabric_quad_gib=1.9,
@@ -142,7 +171,8 @@ _V1_CAMPAIGN = replace(
     fabric_quad_gib=1.92,
     bus_gib=0.30,
     fabric_doubt_gib=0.08,
-    residual_gib=0.06,
+    activation_doubt=0.03,
+    residual_gib=0.10,
     source="llm-d-planner pull request 205: 46 starts of 0.19.0 on H100",
 )
 
@@ -153,6 +183,7 @@ _V1_CHARGED_GRAPHS = replace(
     bus_gib=0.60,
     fabric_doubt_gib=0.4,
     bus_doubt_gib=0.4,
+    activation_doubt=0.15,
     residual_gib=0.40,
     source="logs of 0.22 and 0.25 (NnamdiOdozi/mlops-assignment, sostrowsk/dgx-spark-local-llm)",
 )
@@ -160,11 +191,13 @@ _V1_CHARGED_GRAPHS = replace(
 _NEW_RUNNER = replace(
     _V1_CHARGED_GRAPHS,
     since=(0, 26, 0),
-    sampler_bytes_per_logit=7.0,
-    sampler_bytes_per_logit_lean=4.0,
+    sampler_bytes_per_logit=4.9,
+    sampler_bytes_per_logit_lean=4.9,
     graphs_inside_budget=0.3,
-    bus_gib=1.45,
+    non_torch_gib=0.40,
+    bus_gib=1.30,
     fabric_doubt_gib=0.5,
+    activation_doubt=0.25,
     source="logs of 0.26 and 0.27 (LukeJYK/AutoScientists, a 4x RTX PRO 6000 write-up); "
     "vllm/v1/worker/gpu/sample/sampler.py: the profile run samples without top-k and top-p",
 )
@@ -175,14 +208,17 @@ _NEW_RUNNER_GRAPHS_IN_FULL = replace(
     graphs_inside_budget=1.4,
     non_torch_gib=0.26,
     fabric_doubt_gib=0.6,
-    residual_gib=0.60,
+    activation_doubt=0.40,
+    residual_gib=0.80,
     source="one log of 0.31 (A100, Llama-3.1-8B); vllm/v1/worker/gpu/model_runner.py `profile_cudagraph_memory`",
 )
 
 TABLE: tuple[MemoryConstants, ...] = (
+    _V0_COUNTING_CONTEXT,
     _V0,
     _EARLY_V1,
     _V1_SORTING,
+    _V1_OPT_IN_SAMPLER,
     _V1_KEPT_SCRATCH,
     _V1_FUSED_SAMPLER,
     _V1_CAMPAIGN,
@@ -211,11 +247,19 @@ ENCODER_LARGEST_ITEM_TOKENS = 16384
 """Largest image of encoders that take any size, in language tokens (Qwen-VL processors' `max_pixels`): the profile run
 encodes one. vllm/v1/core/encoder_cache_manager.py."""
 
-ENCODER_HIDDEN_COPIES = 6
-"""Hidden states of an encoder layer beside its feed-forward's three tensors; not fitted, the data has no such start."""
+ENCODER_HIDDEN_COPIES = 4
+"""Hidden states of an encoder layer beside its feed-forward's tensors: Qwen3.5-9B on an L40S (0.19.0) took 1.63 GiB
+for an image of 65,536 patches, which is 2 x 4304 + 4 x 1152 elements each."""
+
+COPIES_WITHOUT_FLASH_ATTENTION = 1
+"""Hidden states more in V0 on cards older than Ampere, whose attention kernel (xformers) writes a tensor of its own:
+Qwen2.5-1.5B on a T4 and Qwen2.5-7B on a V100, both 32,768 tokens, take 4.04 copies where an RTX 3090 takes 3.1."""
 
 PIPELINE_HIDDEN_COPIES = 2
 """Hidden state and residual that a pipeline stage keeps for its neighbour (vllm/sequence.py `IntermediateTensors`)."""
+
+SWITCHED_RANKS = 4
+"""Ranks from which A100 of one group are on a switch (HGX boards of four and eight) rather than on bridges."""
 
 MLA_PREFILL_TOKENS = 65536
 """Tokens whose expanded keys and values an MLA layer's profile run allocates: vllm/v1/attention/backends/mla/."""

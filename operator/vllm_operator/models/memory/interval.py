@@ -25,8 +25,8 @@ FREE_SIZE_ENCODER_DOUBT_GIB = 0.8
 """The same where images have any size: what they cost is computed, not measured (vllm#16570, #22173, #34209)."""
 GRAPH_DOUBT = 0.4
 """Relative doubt of the graphs' charge: estimates and captures in the logs differ by up to 40 %."""
-ACTIVATION_DOUBT = 0.03
-"""Relative error of the activation peak, leaving one model family out."""
+KNOWN_CARD_DOUBT = 0.001
+"""Relative spread of the memory that CUDA shows of one product: 79.14 to 79.25 GiB in logs of an H100 or A100."""
 UNKNOWN_CARD_DOUBT = 0.01
 """Relative doubt of a card's memory that was guessed from its nominal size."""
 
@@ -40,8 +40,8 @@ class Doubts:
     graphs_charged_bytes: float
     requested_bytes: float
     lean_sampler_gain_bytes: float
-    crosses_gpus: bool
-    fabric: bool
+    link_gib: float
+    """Spread of the buffers between ranks; 0 on one GPU."""
     encodes_media: bool
     any_image_size: bool
     version_stated: bool
@@ -55,11 +55,11 @@ def spread_bytes(doubts: Doubts, constants: MemoryConstants) -> float:
     terms = [
         constants.residual_gib * GIB,
         doubts.weights_bytes,
-        ACTIVATION_DOUBT * doubts.activation_bytes,
+        constants.activation_doubt * doubts.activation_bytes,
         GRAPH_DOUBT * doubts.graphs_charged_bytes,
+        KNOWN_CARD_DOUBT * doubts.requested_bytes,
+        doubts.link_gib * GIB,
     ]
-    if doubts.crosses_gpus:
-        terms.append((constants.fabric_doubt_gib if doubts.fabric else constants.bus_doubt_gib) * GIB)
     if doubts.encodes_media:
         terms.append((FREE_SIZE_ENCODER_DOUBT_GIB if doubts.any_image_size else ENCODER_DOUBT_GIB) * GIB)
     if not doubts.version_stated:

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 
 from vllm_operator.models.grouping import SpecKind
 from vllm_operator.models.memory import constants as table
+from vllm_operator.models.memory.environment import constants_as_set
 from vllm_operator.models.memory.failure import Failure, StartFailure, StartFigures, first_failure
 from vllm_operator.models.memory.interval import Doubts, interval_bytes
 from vllm_operator.models.memory.terms import (
+    Link,
     activation_bytes,
     captured_sizes,
     graph_bytes,
+    link_gib,
     lora_bytes,
     non_torch_bytes,
 )
@@ -69,7 +72,7 @@ class _Terms:
     graphs_charged: int
     non_torch: int
     lora: int
-    fabric: bool
+    link_doubt_gib: float
     encodes_media: bool
     any_image_size: bool
 
@@ -82,26 +85,32 @@ def predict_memory(
     weights: WeightBytes | None = None,
     layout: KvLayout | None = None,
     constants: table.MemoryConstants | None = None,
+    problems: tuple[str, ...] | None = None,
+    gpu_memory_utilization: float | None = None,
 ) -> MemoryPrediction:
-    """Predicts a start. `weights` and `layout` are recomputed unless the caller has them from the same settings.
-    `constants` stands in for the version's row of the table: a fit passes its own.
+    """Predicts a start.
+
+    `weights`, `layout` and the `problems` of the parallelism are recomputed unless the caller has them from the same
+    settings. `constants` stands in for the version's row of the table: a fit passes its own. A
+    `gpu_memory_utilization` stands in for that of the settings, on which nothing else depends.
 
     Available KV memory = ceil(device x utilization) - weights - non-torch - activation peak - charged graphs, as
     vllm/v1/worker/gpu_worker.py `determine_available_memory` has it. Never raises for settings that vLLM refuses: they
     come back as `StartFailure.INVALID`.
     """
-    constants = constants or table.constants_for(resolved.version)
+    constants = constants_as_set(constants or table.constants_for(resolved.version), resolved)
     weights = weights or recent_weights(facts, resolved, device)
     layout = layout or recent_layout(facts, resolved)
     widths = recent_widths(facts, resolved)
     terms = _terms(facts, widths, resolved, device, constants)
-    requested = math.ceil(device.memory_bytes * resolved.gpu_memory_utilization)
+    requested = math.ceil(device.memory_bytes * (gpu_memory_utilization or resolved.gpu_memory_utilization))
     loaded = _resident_weights(facts, weights, resolved, device, widths)
     fixed = _stated_cache_bytes(resolved, layout)
     left = requested - loaded - terms.activation - terms.non_torch - terms.graphs_charged - terms.lora
     available = left if fixed is None else fixed
     capacity = layout.capacity(max(0, available), resolved.max_model_len) if available > 0 else None
-    problems = parallelism_problems(facts, resolved)
+    if problems is None:
+        problems = parallelism_problems(facts, resolved)
     if problems:
         failure: Failure | None = Failure(kind=StartFailure.INVALID, message="; ".join(problems))
     else:
@@ -133,20 +142,17 @@ def predict_memory(
 def _terms(
     facts: ModelFacts, widths: Widths, resolved: ResolvedSettings, device: Device, constants: table.MemoryConstants
 ) -> _Terms:
-    batch = batch_of(facts, resolved)
+    batch = batch_of(facts, resolved, device)
     activation = activation_bytes(widths, batch, constants)
-    lean = activation_bytes(widths, batch, constants, bytes_per_logit=constants.sampler_bytes_per_logit_lean)
+    lean = activation
+    if constants.sampler_bytes_per_logit_lean != constants.sampler_bytes_per_logit:
+        lean = activation_bytes(widths, batch, constants, bytes_per_logit=constants.sampler_bytes_per_logit_lean)
     if resolved.speculative:
         activation += table.DRAFT_LAYER_ACTIVATION_SHARE * activation
     largest = min(2 * resolved.max_num_seqs, 512)
     graphs = 0.0 if resolved.enforce_eager else graph_bytes(widths, sizes=captured_sizes(largest))
-    fabric = has_fabric(device.product)
-    non_torch = non_torch_bytes(
-        constants,
-        ranks=expert_ranks(facts, resolved),
-        pipeline_parallel=resolved.pipeline_parallel_size,
-        fabric=fabric,
-    )
+    link, ranks = link_of(device.product), expert_ranks(facts, resolved)
+    non_torch = non_torch_bytes(constants, ranks=ranks, pipeline_parallel=resolved.pipeline_parallel_size, link=link)
     return _Terms(
         activation=int(activation),
         lean_gain=int(max(0.0, activation - lean)),
@@ -154,7 +160,7 @@ def _terms(
         graphs_charged=int(graphs * constants.graphs_inside_budget),
         non_torch=int(non_torch),
         lora=int(_lora_bytes(widths, resolved)),
-        fabric=fabric,
+        link_doubt_gib=link_gib(constants, ranks=ranks, link=link)[1] if ranks > 1 else 0.0,
         encodes_media=widths.encodes_media,
         any_image_size=widths.encoder_per_token > 0,
     )
@@ -171,6 +177,7 @@ STATE_BLOCKS_CHECKED_SINCE = (0, 17, 0)
 
 _UNIFIED_NAMES = ("gb10", "dgx spark", "thor", "strix", "apu")
 _FABRIC_NAMES = ("h100", "h200", "h800", "h20", "b200", "b300", "gb200", "gb300", "gh200")
+_SWITCH_NAMES = ("a100", "a800")
 _BUS_NAMES = ("nvl", "pcie")
 
 
@@ -182,6 +189,16 @@ def has_fabric(product: str | None) -> bool:
     """
     name = (product or "").lower()
     return any(part in name for part in _FABRIC_NAMES) and not any(part in name for part in _BUS_NAMES)
+
+
+@functools.lru_cache(maxsize=256)
+def link_of(product: str | None) -> Link:
+    """What joins several cards of that name; PCIe unless the name says otherwise."""
+    if has_fabric(product):
+        return Link.FABRIC
+    name = (product or "").lower()
+    is_switched = any(part in name for part in _SWITCH_NAMES) and not any(part in name for part in _BUS_NAMES)
+    return Link.SWITCH if is_switched else Link.BUS
 
 
 @functools.lru_cache(maxsize=256)
@@ -305,8 +322,7 @@ def _doubts(
         graphs_charged_bytes=terms.graphs_charged,
         requested_bytes=requested,
         lean_sampler_gain_bytes=terms.lean_gain,
-        crosses_gpus=resolved.tensor_parallel_size * resolved.data_parallel_size > 1,
-        fabric=terms.fabric,
+        link_gib=terms.link_doubt_gib,
         encodes_media=terms.encodes_media,
         any_image_size=terms.any_image_size,
         version_stated=version.stated,
@@ -325,8 +341,7 @@ def _notes(resolved: ResolvedSettings, doubts: Doubts, failure: Failure | None) 
         notes.append(f"vLLM {resolved.version} is newer than {newest}, the newest known: the interval is wider")
     if doubts.unified_memory:
         notes.append("unified memory: the page cache counts as used, identical starts differ by more than 1 GiB")
-    sampler_is_optional = resolved.version.release < table.FUSED_SAMPLER_SINCE
-    if sampler_is_optional and doubts.lean_sampler_gain_bytes > 0.1 * GIB:
+    if doubts.lean_sampler_gain_bytes > 0.1 * GIB:
         gain = doubts.lean_sampler_gain_bytes / GIB
         notes.append(f"{gain:.2f} GiB more is left where FlashInfer's sampler is installed and used")
     return tuple(notes)

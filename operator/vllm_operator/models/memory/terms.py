@@ -8,9 +8,11 @@ and the sampler, over one row of logits per sequence. Experts' scratch and encod
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
 from vllm_operator.models.memory.constants import (
+    COPIES_WITHOUT_FLASH_ATTENTION,
     ENCODER_LARGEST_ITEM_TOKENS,
     ENCODER_OUTPUT_GIB,
     GRAPHS_BASE_GIB,
@@ -18,6 +20,7 @@ from vllm_operator.models.memory.constants import (
     GRAPHS_REFERENCE_SIZES,
     MLA_PREFILL_TOKENS,
     PIPELINE_HIDDEN_COPIES,
+    SWITCHED_RANKS,
 )
 from vllm_operator.models.versions import GIB
 
@@ -46,6 +49,8 @@ class Widths:
     encodes_media: bool
     encoder_per_token: int
     """Elements that the encoder keeps live for each language token of an image of free size; 0 for fixed sizes."""
+    encoder_output: int
+    """Elements that it hands over for each language token."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +65,8 @@ class Batch:
     """The batch crosses pipeline stages, whose hidden states and residuals stay allocated."""
     longest: int
     """`max_model_len`, above which no single image goes."""
+    flash_attention: bool
+    """False where V0 ran another attention kernel, which keeps one hidden state more."""
     samples: bool
     """False for pooling models and for pipeline stages before the last: no logits are made."""
 
@@ -70,7 +77,8 @@ def forward_peak_bytes(widths: Widths, batch: Batch, constants: MemoryConstants)
     Llama-3.1-8B, 8192 tokens: 8192 x 2 x (3 x 14336 + 4.2 x 4096) = 0.92 GiB.
     """
     widest = max(widths.feed_forward, widths.attention)
-    peak = batch.tokens * widths.element_bytes * (widest + constants.forward_hidden_copies * widths.hidden)
+    copies = constants.forward_hidden_copies + (0 if batch.flash_attention else COPIES_WITHOUT_FLASH_ATTENTION)
+    peak = batch.tokens * widths.element_bytes * (widest + copies * widths.hidden)
     if not constants.experts_workspace_stays:
         hidden = _hidden(widths, batch, constants.forward_hidden_copies)
         peak = max(peak, experts_workspace_bytes(widths, batch, constants) + hidden)
@@ -94,10 +102,23 @@ def sampler_peak_bytes(widths: Widths, batch: Batch, constants: MemoryConstants,
 def encoder_peak_bytes(widths: Widths, batch: Batch) -> float:
     """Live bytes while the largest image is encoded, where images have any size.
 
-    Qwen2.5-VL: 16384 x 4 patches x (3 x 3420 + 6 x 1280) x 2 = 2.19 GiB.
+    Qwen3.5-9B: 16384 x 4 patches x (2 x 4304 + 4 x 1152) x 2 = 1.61 GiB, measured 1.63.
     """
-    tokens = min(ENCODER_LARGEST_ITEM_TOKENS, batch.longest)
-    return float(tokens * widths.encoder_per_token * widths.element_bytes)
+    return float(_largest_item_tokens(batch) * widths.encoder_per_token * widths.element_bytes)
+
+
+def encoder_output_bytes(widths: Widths, batch: Batch) -> float:
+    """What the encoder hands over and the profile run keeps: measured for fixed sizes, computed for free ones."""
+    if not widths.encodes_media:
+        return 0.0
+    fixed = ENCODER_OUTPUT_GIB * GIB
+    if not widths.encoder_per_token:
+        return fixed
+    return max(fixed, float(_largest_item_tokens(batch) * widths.encoder_output * widths.element_bytes))
+
+
+def _largest_item_tokens(batch: Batch) -> int:
+    return min(ENCODER_LARGEST_ITEM_TOKENS, batch.longest)
 
 
 def experts_workspace_bytes(widths: Widths, batch: Batch, constants: MemoryConstants) -> float:
@@ -130,9 +151,7 @@ def activation_bytes(
         peak += experts_workspace_bytes(widths, batch, constants)
     if batch.pipelined:
         peak += _hidden(widths, batch, PIPELINE_HIDDEN_COPIES)
-    if widths.encodes_media:
-        peak += ENCODER_OUTPUT_GIB * GIB
-    return peak
+    return peak + encoder_output_bytes(widths, batch)
 
 
 def lora_bytes(widths: Widths, *, adapters: int, rank: int) -> float:
@@ -162,7 +181,30 @@ def graph_bytes(widths: Widths, *, sizes: int) -> float:
     return full * GIB * sizes / GRAPHS_REFERENCE_SIZES
 
 
-def non_torch_bytes(constants: MemoryConstants, *, ranks: int, pipeline_parallel: int, fabric: bool) -> float:
+class Link(Enum):
+    """How ranks of one group reach each other."""
+
+    FABRIC = "NVLink switches of Hopper and later, whose multicast needs buffers of its own"
+    SWITCH = "NVLink switches of the A100"
+    BUS = "PCIe, or NVLink bridges between pairs"
+
+
+def link_gib(constants: MemoryConstants, *, ranks: int, link: Link) -> tuple[float, float]:
+    """Buffers of NCCL and the all-reduce kernels for that many ranks, and their spread (one standard deviation).
+
+    Between A100 on a switch one log (eight ranks, V0) took as much as Hopper's fabric does, and pairs take what a bus
+    does: four and more are answered half-way, and the spread reaches both.
+    """
+    over_fabric = constants.fabric_pair_gib if ranks == 2 else constants.fabric_quad_gib
+    if link is Link.FABRIC:
+        return over_fabric, constants.fabric_doubt_gib
+    if link is Link.SWITCH and ranks >= SWITCHED_RANKS:
+        middle = (over_fabric + constants.bus_gib) / 2
+        return middle, max(constants.bus_doubt_gib, abs(over_fabric - constants.bus_gib) / 2)
+    return constants.bus_gib, constants.bus_doubt_gib
+
+
+def non_torch_bytes(constants: MemoryConstants, *, ranks: int, pipeline_parallel: int, link: Link) -> float:
     """What the process takes outside torch between the snapshot and the end of the profile run.
 
     `ranks` are those that exchange tensors inside a layer; pipeline stages pass theirs on without such buffers.
@@ -170,9 +212,8 @@ def non_torch_bytes(constants: MemoryConstants, *, ranks: int, pipeline_parallel
     if ranks == 1:
         alone = constants.non_torch_gib if pipeline_parallel == 1 else constants.non_torch_pipeline_gib
         return (alone + constants.context_inside_budget_gib) * GIB
-    over_fabric = constants.fabric_pair_gib if ranks == 2 else constants.fabric_quad_gib
-    link = over_fabric if fabric else constants.bus_gib
-    return (constants.non_torch_gib + constants.context_inside_budget_gib + link) * GIB
+    buffers, _ = link_gib(constants, ranks=ranks, link=link)
+    return (constants.non_torch_gib + constants.context_inside_budget_gib + buffers) * GIB
 
 
 def _hidden(widths: Widths, batch: Batch, copies: float) -> float:

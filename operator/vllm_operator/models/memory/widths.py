@@ -8,19 +8,24 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vllm_operator.models.bounded_memory import Recent
+from vllm_operator.models.gpu_generation import AMPERE, capability_of
 from vllm_operator.models.memory.constants import ENCODER_HIDDEN_COPIES
 from vllm_operator.models.memory.terms import Batch, Widths
 from vllm_operator.models.parse import language_config
-from vllm_operator.models.weights.fields import integer, section
+from vllm_operator.models.weights.fields import integer, section, text
 
 if TYPE_CHECKING:
-    from vllm_operator.models.facts import ModelFacts
+    from vllm_operator.models.facts import Device, ModelFacts
     from vllm_operator.models.settings import ResolvedSettings
     from vllm_operator.models.weights.fields import Config
 
 _ELEMENT_BYTES = {"float32": 4, "float": 4}
+_TRITON_SINCE = (0, 8, 0)
+"""V1 runs its own Triton kernel on cards that FlashAttention does not know."""
 _OWN_SCRATCH = frozenset({"gpt_oss"})
 """Families whose expert kernels allocate no shared scratch (MXFP4 through Triton or Marlin)."""
+_GATED_ENCODERS = frozenset({"silu", "swiglu"})
+"""Activations of encoder layers that gate: Qwen2.5-VL's. Qwen3-VL's are plain."""
 
 
 def widths_of(facts: ModelFacts, resolved: ResolvedSettings) -> Widths:
@@ -46,6 +51,7 @@ def widths_of(facts: ModelFacts, resolved: ResolvedSettings) -> Widths:
         element_bytes=_ELEMENT_BYTES.get(resolved.dtype, 2),
         encodes_media=encodes_media,
         encoder_per_token=_encoder_per_token(facts.config) if encodes_media else 0,
+        encoder_output=_encoder_output(facts.config, hidden) if encodes_media else 0,
     )
 
 
@@ -64,7 +70,7 @@ def recent_widths(facts: ModelFacts, resolved: ResolvedSettings) -> Widths:
     return _RECENT.get(facts, key, lambda: widths_of(facts, resolved))
 
 
-def batch_of(facts: ModelFacts, resolved: ResolvedSettings) -> Batch:
+def batch_of(facts: ModelFacts, resolved: ResolvedSettings, device: Device) -> Batch:
     """The dummy batch of the profile run, on the pipeline stage that samples."""
     return Batch(
         tokens=resolved.max_num_batched_tokens,
@@ -72,6 +78,7 @@ def batch_of(facts: ModelFacts, resolved: ResolvedSettings) -> Batch:
         sequences=resolved.max_num_seqs,
         pipelined=resolved.pipeline_parallel_size > 1,
         longest=resolved.max_model_len,
+        flash_attention=resolved.version.release >= _TRITON_SINCE or capability_of(device) >= AMPERE,
         samples=facts.generates and not pools(resolved),
     )
 
@@ -124,7 +131,14 @@ def _encoder_per_token(config: Config) -> int:
         return 0
     hidden = integer(vision, "hidden_size", "embed_dim")
     feed_forward = integer(vision, "intermediate_size") or 4 * hidden
-    return merge * merge * (3 * feed_forward + ENCODER_HIDDEN_COPIES * hidden)
+    tensors = 3 if text(vision, "hidden_act") in _GATED_ENCODERS else 2
+    return merge * merge * (tensors * feed_forward + ENCODER_HIDDEN_COPIES * hidden)
+
+
+def _encoder_output(config: Config, hidden: int) -> int:
+    """Elements that the encoder hands over for each language token: one hidden state, and one for each deep layer."""
+    deep_layers = section(config, "vision_config").get("deepstack_visual_indexes")
+    return hidden * (1 + (len(deep_layers) if isinstance(deep_layers, list) else 0))
 
 
 def _media_disabled(resolved: ResolvedSettings) -> bool:
