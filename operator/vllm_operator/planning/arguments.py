@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from vllm_operator.api.spec import BatchingMode
+from vllm_operator.cluster.records import Sharing
 from vllm_operator.planning.families import IMAGE_TEMPLATES
 from vllm_operator.planning.flags import canonical, flags_of
 from vllm_operator.planning.plan import Reason
 from vllm_operator.planning.request import AUTO, OFF
 from vllm_operator.planning.source import parse_address
 from vllm_operator.planning.tuning import compute_capability, dtype_for, lora_config, speculative_config
+from vllm_operator.planning.wording import need_gib
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -200,6 +202,9 @@ def _why_tokens(request: Request, candidate: Candidate) -> str:
 
 def _why_utilization(request: Request, candidate: Candidate) -> str:
     if candidate.size is not None and candidate.size.utilization < request.policy.gpu_memory_utilization:
+        if candidate.capacity.gpu_class.sharing is not Sharing.TIME_SLICED:
+            held = need_gib(candidate.capacity.in_use_bytes)
+            return f"processes outside Kubernetes hold {held} GiB of the GPU, and vLLM stops over more than is free"
         return "an equal part of spec.policy.gpuMemoryUtilization for each pod that the GPU is time-sliced between"
     return "spec.policy.gpuMemoryUtilization: the rest stays for the CUDA context and communication"
 

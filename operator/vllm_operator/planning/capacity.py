@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from vllm_operator.cluster.inventory import Inventory
     from vllm_operator.cluster.records import GpuClass, GpuOffer, NodeRecord
+    from vllm_operator.planning.host import HostRequest
 
 SHARED = frozenset({Sharing.TIME_SLICED, Sharing.MPS})
 
@@ -102,6 +103,10 @@ class GpuFilter:
             return Exclusion.SHARING
         return None
 
+    def cannot_tell(self, gpu_class: GpuClass) -> bool:
+        """Whether the request allows certain products only and nothing says which product this class is."""
+        return bool(self.products) and gpu_class.product is None
+
     def wants(self, gpu_class: GpuClass) -> bool:
         """Whether the class is of the kind that was asked for at all."""
         if self.resource_name is not None:
@@ -118,6 +123,8 @@ class GpuFilter:
 
     def may_use_now(self, offer: GpuOffer) -> bool:
         """Whether the scheduler would put our pod there at this moment, if enough of it is free."""
+        if offer.usable and not offer.node.taints:
+            return True
         resource_name = offer.gpu_class.resource_name
         if offer.declared or not (offer.healthy and offer.allocatable and offer.node.ready):
             return False
@@ -171,6 +178,11 @@ class ClassCapacity:
     def most_gpus_on_a_node(self) -> int:
         """The largest number of this class that one node has, whoever uses them now."""
         return max((slot.allocatable for slot in self.slots), default=0)
+
+    @property
+    def in_use_bytes(self) -> int:
+        """Memory that processes outside Kubernetes hold on the fullest GPU of the class, as far as anybody measured."""
+        return max((offer.memory_in_use_bytes or 0 for offer in self.offers), default=0)
 
     @property
     def nodes_out_of_service(self) -> int:
@@ -285,37 +297,40 @@ def _sort_offers(gpu_filter: GpuFilter, offers: Iterable[GpuOffer]) -> Capacity:
 
 
 def _class_capacity(gpu_filter: GpuFilter, gpu_class: GpuClass, offers: list[GpuOffer]) -> ClassCapacity:
-    slots = Counter(_slot(gpu_filter, offer) for offer in offers)
+    alone = gpu_filter.host.request(1)
+    slots = Counter(_slot(gpu_filter, offer, alone) for offer in offers)
     return ClassCapacity(gpu_class=gpu_class, offers=tuple(offers), slots=slots, host=gpu_filter.host)
 
 
-def _slot(gpu_filter: GpuFilter, offer: GpuOffer) -> Slot:
-    free = HostRoom(offer.free_cpu_millis, offer.free_memory_bytes, offer.free_pods)
+def _slot(gpu_filter: GpuFilter, offer: GpuOffer, alone: HostRequest) -> Slot:
+    """Return what makes a node like others: for most, the host has enough for a replica on each GPU (`alone`).
+
+    What a replica takes grows no faster than its GPUs, so such a host has enough for fewer and larger ones too.
+    """
+    free, node, gpus = offer.free, offer.node, offer.allocatable
+    cpu, memory, pods = offer.free_cpu_millis, offer.free_memory_bytes, offer.free_pods
+    whole = (node.allocatable_cpu_millis, node.allocatable_memory_bytes, node.allocatable_pods)
     return Slot(
-        usable=gpu_filter.may_use_now(offer),
-        declared=offer.declared,
-        allocatable=offer.allocatable,
-        free=offer.free,
-        host_allocatable=_if_scarce(gpu_filter.host, _whole_host(offer), offer.allocatable),
-        host_free=_if_scarce(gpu_filter.host, free, offer.free),
+        gpu_filter.may_use_now(offer),
+        offer.declared,
+        gpus,
+        free,
+        None if _is_ample(*whole, gpus, alone) else HostRoom(*whole),
+        None if _is_ample(cpu, memory, pods, free, alone) else HostRoom(cpu, memory, pods),
+    )
+
+
+def _is_ample(cpu: int | None, memory: int | None, pods: int | None, replicas: int, each: HostRequest) -> bool:
+    return (
+        (cpu is None or cpu >= replicas * each.cpu_millis)
+        and (memory is None or memory >= replicas * each.memory_bytes)
+        and (pods is None or pods >= replicas)
     )
 
 
 def _whole_host(offer: GpuOffer) -> HostRoom:
     node = offer.node
     return HostRoom(node.allocatable_cpu_millis, node.allocatable_memory_bytes, node.allocatable_pods)
-
-
-def _if_scarce(need: HostNeed, host: HostRoom, gpus: int) -> HostRoom | None:
-    """Return nothing of a host that has enough for a replica on each GPU.
-
-    What a replica takes grows no faster than its GPUs, so it has enough for fewer and larger ones too. Most nodes are
-    such, and are alike.
-    """
-    if not gpus:
-        return None
-    alone = host.replicas(need.request(1))
-    return None if alone is None or alone >= gpus else host
 
 
 def _passes(taint: Taint) -> bool:

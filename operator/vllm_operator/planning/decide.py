@@ -82,7 +82,7 @@ def plan(
         engine_version=request.engine_version,
         model=parse_address(request.model_uri).argument,
         revision=revision,
-        args=arguments if best is not None else (),
+        args=arguments if best is not None and best.placeable else (),
         checkpoint_bytes=_checkpoint_bytes(facts),
         suggestions=suggestions,
         warnings=warnings_of(decision),
@@ -96,7 +96,7 @@ def plan(
 
 def _placement(decision: Decision) -> Placement | None:
     best = decision.best
-    if best is None:
+    if best is None or not best.placeable:
         return None
     return Placement(
         gpu_class=best.capacity.gpu_class,

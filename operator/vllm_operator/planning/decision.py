@@ -115,7 +115,7 @@ def _without_facts(blank: Decision, parameters_billions: float | None) -> Decisi
     request = blank.request
     candidates = sorted(
         (_unjudged(request, capacity) for capacity in blank.capacity.classes),
-        key=lambda candidate: -(candidate.capacity.gpu_class.memory_bytes or 0),
+        key=lambda candidate: (not candidate.placeable, -(candidate.capacity.gpu_class.memory_bytes or 0)),
     )
     blank = replace(blank, candidates=tuple(candidates), verdict=Verdict.UNKNOWN)
     if parameters_billions is None:
@@ -158,7 +158,12 @@ def _unjudged(request: Request, capacity: ClassCapacity, tensor: int | None = No
     )
     room = capacity.room(spread.gpus)
     return Candidate(
-        capacity=capacity, parallelism=spread, room=room, verdict=Verdict.UNKNOWN, concurrency=request.concurrency
+        capacity=capacity,
+        parallelism=spread,
+        room=room,
+        verdict=Verdict.UNKNOWN,
+        concurrency=request.concurrency,
+        placeable=not request.gpus.cannot_tell(capacity.gpu_class),
     )
 
 

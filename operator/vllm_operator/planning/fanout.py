@@ -47,6 +47,7 @@ def _view(
         rooms = [capacity.room(size) for size in sizes if size > 0]
         view[capacity.gpu_class] = (
             capacity.most_gpus_on_a_node,
+            capacity.in_use_bytes,
             *((min(r.free, replicas), min(r.allocatable, replicas), min(r.declared, replicas)) for r in rooms),
         )
     return view

@@ -77,6 +77,7 @@ def _settings_key(settings: EngineSettings) -> Hashable:
         settings.tensor_parallel_size,
         settings.pipeline_parallel_size,
         settings.data_parallel_size,
+        settings.decode_context_parallel_size,
         settings.enable_expert_parallel,
         settings.max_model_len,
         settings.max_num_seqs,

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from vllm_operator.planning.plan import Suggestion
     from vllm_operator.planning.search import Candidate
 
+SHOWN_NODES = 3
+
 
 def message_of(decision: Decision, suggestions: tuple[Suggestion, ...]) -> str:
     """One sentence with the numbers, and the verified ways out."""
@@ -34,7 +36,7 @@ def _statement(decision: Decision) -> str:
     if decision.obstacle is not None:
         field, text = decision.obstacle
         return f"{field}: {text}."
-    if best is None or best.need is None:
+    if decision.verdict is Verdict.UNKNOWN or best is None or best.need is None:
         return _unknown(decision)
     match decision.verdict:
         case Verdict.FITS:
@@ -49,8 +51,6 @@ def _statement(decision: Decision) -> str:
             return f"Fits on {_where(best)} once such a node is added: needs {_sum_and_offer(decision, best)}."
         case Verdict.DOES_NOT_FIT:
             return _refusal(decision, best)
-        case Verdict.UNKNOWN:
-            return _unknown(decision)
 
 
 def _what_would_hold_it(decision: Decision) -> str:
@@ -115,6 +115,8 @@ def _unknown(decision: Decision) -> str:
             "The model's facts are not known, so its memory cannot be judged. "
             "Give the operator access to the model, or its config.json through spec.model.configRef."
         )
+    if decision.best is not None and not decision.best.placeable:
+        return _unknown_product(decision, decision.best)
     problems = sorted({problem for candidate in decision.candidates for problem in candidate.problems})
     if problems:
         return f"The memory cannot be judged: {'; '.join(problems)}."
@@ -124,6 +126,16 @@ def _unknown(decision: Decision) -> str:
     return (
         f"The memory of {', '.join(names)} is not known, so it cannot be judged. "
         "Label the nodes with nvidia.com/gpu.memory (MiB), for example with GPU Feature Discovery."
+    )
+
+
+def _unknown_product(decision: Decision, best: Candidate) -> str:
+    nodes = best.capacity.node_names(1)
+    shown = ", ".join(nodes[:SHOWN_NODES]) + (f" and {len(nodes) - SHOWN_NODES} more" if nodes[SHOWN_NODES:] else "")
+    return (
+        f"spec.gpu.products allows {', '.join(decision.request.gpus.products)} only, and the product of the GPUs of "
+        f"{shown or 'the declared nodes'} is not known, so nothing is placed on them. "
+        "Label the nodes with nvidia.com/gpu.product, for example with GPU Feature Discovery."
     )
 
 

@@ -67,6 +67,8 @@ class Candidate:
     concurrency: int = 1
     problems: tuple[str, ...] = ()
     """Why vLLM would refuse to start, whatever the memory."""
+    placeable: bool = True
+    """False on GPUs of unknown product where the request allows certain products only: nothing is put there."""
 
     @property
     def risk(self) -> OomRisk | None:
@@ -176,11 +178,21 @@ def _with_pipelines(question: Question, classes: tuple[ClassCapacity, ...]) -> I
 
 
 def _judge(question: Question, capacity: ClassCapacity, parallelism: Parallelism) -> Candidate:
+    """Judge one candidate; where its product is not known to be allowed it is Unknown at best."""
+    candidate = _judge_by_memory(question, capacity, parallelism)
+    if not question.request.gpus.cannot_tell(capacity.gpu_class):
+        return candidate
+    verdict = Verdict.UNKNOWN if _holds(candidate) else candidate.verdict
+    return replace(candidate, verdict=verdict, placeable=False)
+
+
+def _judge_by_memory(question: Question, capacity: ClassCapacity, parallelism: Parallelism) -> Candidate:
     room = capacity.room(parallelism.gpus)
     device = device_for(capacity.gpu_class)
     if device is None:
         return _unsized(question, capacity, parallelism, room, _verdict_without_memory(question, room, parallelism))
-    sizes = sizes_for(question, parallelism, device, clients=_clients(capacity))
+    in_use = capacity.in_use_bytes
+    sizes = sizes_for(question, parallelism, device, clients=_clients(capacity), in_use_bytes=in_use)
     if sizes.problems:
         verdict = Verdict.DOES_NOT_FIT if sizes.refused else Verdict.UNKNOWN
         unsized = _unsized(question, capacity, parallelism, room, verdict)
@@ -222,7 +234,7 @@ def _verdict_without_memory(question: Question, room: Room, parallelism: Paralle
     if not (room.free or room.allocatable or room.declared):
         return Verdict.DOES_NOT_FIT
     largest = Device(product=None, memory_bytes=LARGEST_KNOWN_MEMORY_BYTES)
-    sizes = sizes_for(question, parallelism, largest, clients=1)
+    sizes = sizes_for(question, parallelism, largest)
     if sizes.refused:
         return Verdict.DOES_NOT_FIT
     if sizes.problems:

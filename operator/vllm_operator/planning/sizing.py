@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from vllm_operator.models.errors import ModelConfigError
 from vllm_operator.models.grouping import SpecKind
+from vllm_operator.models.validity import kernel_problems
 from vllm_operator.planning.forecast import forecast, refusals
 from vllm_operator.planning.need import memory_room
 from vllm_operator.planning.tuning import batchings, dtype_for, settings_for
@@ -38,7 +39,7 @@ class Question:
     request: Request
     facts: ModelFacts
     family: Family | None
-    known: dict[tuple[Parallelism, Device, int], Sizes] = field(compare=False, repr=False)
+    known: dict[tuple[Parallelism, Device, float], Sizes] = field(compare=False, repr=False)
     """Sizes that were computed for this model and these settings before."""
 
 
@@ -80,7 +81,7 @@ class Sizes:
             yield made
 
 
-_questions: OrderedDict[Hashable, tuple[ModelFacts, dict[tuple[Parallelism, Device, int], Sizes]]] = OrderedDict()
+_questions: OrderedDict[Hashable, tuple[ModelFacts, dict[tuple[Parallelism, Device, float], Sizes]]] = OrderedDict()
 
 
 def question_of(request: Request, facts: ModelFacts, family: Family | None) -> Question:
@@ -115,23 +116,43 @@ def _what_sizes_depend_on(request: Request) -> Hashable:
     )
 
 
-def sizes_for(question: Question, parallelism: Parallelism, device: Device, *, clients: int) -> Sizes:
-    """The sizes of a replica that is spread in one way over GPUs of one kind; `clients` pods share each of them."""
-    key = (parallelism, device, clients)
+def sizes_for(
+    question: Question, parallelism: Parallelism, device: Device, *, clients: int = 1, in_use_bytes: int = 0
+) -> Sizes:
+    """The sizes of a replica that is spread in one way over GPUs of one kind.
+
+    `clients` pods share each GPU, and processes outside Kubernetes hold `in_use_bytes` of it.
+    """
+    share = _own_share(question.request.policy.gpu_memory_utilization, device, clients, in_use_bytes)
+    key = (parallelism, device, share)
     sizes = question.known.get(key)
     if sizes is None:
-        sizes = question.known[key] = _sizes(_for_one_client(question, clients), parallelism, device)
+        sizes = question.known[key] = _sizes(_with_share(question, share), parallelism, device)
     return sizes
 
 
-def _for_one_client(question: Question, clients: int) -> Question:
-    """Leave the other pods of a shared GPU their part of its memory."""
-    if clients == 1:
-        return question
+def _own_share(wanted: float, device: Device, clients: int, in_use_bytes: int) -> float:
+    """The share of a GPU's memory that vLLM may be given, in whole hundredths where it is less than what is wanted.
+
+    vLLM stops at once when less of the memory is free than its share (`request_memory` in vllm/v1/worker/utils.py).
+    """
+    share = wanted
+    if clients > 1:
+        share = _hundredths(wanted / clients)
+    if in_use_bytes > 0:
+        share = min(share, _hundredths(1 - in_use_bytes / device.memory_bytes))
+    return max(share, SMALLEST_UTILIZATION)
+
+
+def _hundredths(share: float) -> float:
+    return math.floor(share * 100) / 100
+
+
+def _with_share(question: Question, share: float) -> Question:
     policy = question.request.policy
-    share = math.floor(policy.gpu_memory_utilization / clients * 100) / 100
-    own = replace(question.request, policy=replace(policy, gpu_memory_utilization=max(share, SMALLEST_UTILIZATION)))
-    return replace(question, request=own)
+    if share == policy.gpu_memory_utilization:
+        return question
+    return replace(question, request=replace(question.request, policy=replace(policy, gpu_memory_utilization=share)))
 
 
 def _sizes(question: Question, parallelism: Parallelism, device: Device) -> Sizes:
@@ -144,6 +165,9 @@ def _sizes(question: Question, parallelism: Parallelism, device: Device) -> Size
         defaults = forecast(question.facts, settings, device)
     except ModelConfigError as error:
         return Sizes(problems=(str(error),))
+    problems = kernel_problems(question.facts, settings, device)
+    if problems:
+        return Sizes(problems=problems, refused=True)
     return Sizes(rest=_each_size(question, parallelism, device, settings, defaults))
 
 

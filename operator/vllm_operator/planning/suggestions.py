@@ -176,6 +176,8 @@ def _wider_gpus(decision: Decision) -> Iterator[Change]:
     if Exclusion.PRODUCT in excluded:
         names = sorted({offer.gpu_class.product or "" for offer in excluded[Exclusion.PRODUCT]})
         yield _gpu_change(f"allow other GPU products ({', '.join(names)})", "products", None, products=())
+    elif any(not candidate.placeable for candidate in decision.candidates):
+        yield _gpu_change("allow GPUs of any product", "products", None, products=())
     if Exclusion.MEMORY in excluded:
         yield _gpu_change("allow GPUs with less memory", "minMemory", None, min_memory_bytes=None)
     if Exclusion.NODE_SELECTOR in excluded and request.gpus.node_selector:

@@ -125,6 +125,7 @@ def settings_for(
         tensor_parallel_size=parallelism.tensor,
         pipeline_parallel_size=parallelism.pipeline,
         data_parallel_size=parallelism.data,
+        decode_context_parallel_size=_context_parallel_size(request),
         enable_expert_parallel=parallelism.expert,
         max_model_len=max_model_len,
         max_num_seqs=batching.max_num_seqs if batching else request.max_num_seqs,
@@ -147,6 +148,11 @@ def _block_size(request: Request, family: Family | None) -> int | None:
         return own
     wanted = dict(family.flags).get("block-size") if family is not None else None
     return int(wanted) if wanted else None
+
+
+def _context_parallel_size(request: Request) -> int:
+    own = extra_flags(request).get("decode_context_parallel_size")
+    return own if isinstance(own, int) and own > 0 else 1
 
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)

@@ -18,6 +18,7 @@ from tests.unit.planning.fleets import (
     spec,
 )
 
+from vllm_operator.cluster import labels as label
 from vllm_operator.planning.decide import compare, plan
 from vllm_operator.planning.plan import OomRisk, Plan, Verdict
 
@@ -381,3 +382,39 @@ def test_the_comparison_has_each_class_once_best_first() -> None:
     products = [alternative.gpu_class.product for alternative in found]
     assert len(products) == len(set(products))
     assert products[0] == "NVIDIA-A100-SXM4-40GB"
+
+
+def test_a_gpu_of_unknown_product_gets_nothing_where_products_are_listed() -> None:
+    unlabelled = node("H100", "plain-0", 8, labels={"nvidia.com/gpu.memory": "81559"})
+    del unlabelled["metadata"]["labels"]["nvidia.com/gpu.product"]
+    found = plan(spec(LLAMA_8B, gpu={"products": ["*H100*"]}), facts(LLAMA_8B), inventory(unlabelled))
+    assert found.verdict is Verdict.UNKNOWN
+    assert not found.renderable
+    assert found.placement is None
+    assert "plain-0" in found.message
+    assert "nvidia.com/gpu.product" in found.message
+
+
+def test_a_known_product_on_the_list_is_taken_beside_one_that_is_unknown() -> None:
+    cluster = inventory(node(None, "plain-0", 8), node("H100", "h100-0", 8))
+    found = plan(spec(LLAMA_8B, gpu={"products": ["*H100*"]}), facts(LLAMA_8B), cluster)
+    assert found.verdict is Verdict.FITS
+    assert found.placement is not None
+    assert found.placement.nodes == ("h100-0",)
+
+
+def test_an_fp8_cache_is_refused_where_no_kernel_reads_it() -> None:
+    asked = spec(LLAMA_8B, engine={"kvCacheDtype": "fp8"})
+    found = plan(asked, facts(LLAMA_8B), inventory(node("A100-80", "a100-0", 8)))
+    assert found.verdict is Verdict.DOES_NOT_FIT
+    assert "compute capability 8.9" in found.message
+    assert plan(asked, facts(LLAMA_8B), inventory(node("L4", "l4-0", 8))).verdict is Verdict.FITS
+
+
+def test_vllm_is_given_no_more_than_other_processes_leave_free() -> None:
+    busy = node("H100", "h100-0", 1, labels={label.MEMORY_IN_USE: str(81559 // 4)})
+    found = plan(spec(LLAMA_8B), facts(LLAMA_8B), inventory(busy))
+    assert found.verdict is Verdict.FITS
+    assert found.gpu_memory_utilization == 0.74
+    (why,) = (reason.why for reason in found.reasons if reason.flag == "gpu-memory-utilization")
+    assert "processes outside Kubernetes hold 20.0 GiB" in why
