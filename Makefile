@@ -4,10 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 UNIT   := tests/unit tests/golden
-SLOW   := tests/property tests/plane tests/chart
+SLOW   := tests/property tests/accuracy tests/plane tests/chart
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit slow cluster-up cluster-down e2e-kind image-test test-vllm crds manifests soak clean
+.PHONY: help setup demo test check unit slow cluster-up cluster-down e2e-kind image-test test-vllm accuracy bench crds manifests soak clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -44,6 +44,12 @@ unit: $(STAMP)
 # Properties over thousands of plans, and everything that needs the control plane.
 slow: $(STAMP)
 	REQUIRE_CONTROL_PLANE=1 $(BIN)/pytest -q $(wildcard $(SLOW))
+
+accuracy: $(STAMP) ## regenerate the figures of docs/explanation/memory-model.md from the measured starts
+	PYTHONPATH=operator:. $(BIN)/python -m tests.accuracy.report
+
+bench: $(STAMP) ## predictions a second on one core
+	PYTHONPATH=operator:. $(BIN)/python -m tests.perf.bench_predict
 
 soak: $(STAMP) ## long random runs on a real control plane: 200 clusters that the scheduler must agree about
 	REQUIRE_CONTROL_PLANE=1 SOAK_CASES=200 $(BIN)/pytest -q tests/plane/test_scheduler_agrees.py
