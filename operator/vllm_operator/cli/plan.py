@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vllm_operator.cli.nodes import UnreadableInput
 from vllm_operator.cli.planning import EXIT_BAD_INPUT, add_inputs, exit_code, judge
+from vllm_operator.cli.prices import add_prices
 
 if TYPE_CHECKING:
     import argparse
@@ -24,6 +25,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "Exit code: 0 fits, 3 does not fit, 4 unknown, 2 bad input.",
     )
     add_inputs(parser)
+    add_prices(parser)
     parser.add_argument(
         "-o", "--output", choices=("table", "json", "yaml", "html"), default="table", help="default: table"
     )

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from vllm_operator.cli.planning import Judged
     from vllm_operator.planning.performance import Performance
-    from vllm_operator.planning.plan import Alternative, Placement, Plan
+    from vllm_operator.planning.plan import Alternative, Placement, Plan, TradeOff
 
 
 def as_json(judged: tuple[Judged, ...]) -> str:
@@ -47,10 +47,9 @@ def document_of(entry: Judged) -> dict[str, Any]:
             for suggestion in plan.suggestions
         ],
         "warnings": list(plan.warnings),
-        "tradeOffs": [
-            {"contextLength": row.context_length, "maxConcurrency": row.max_concurrency} for row in plan.trade_offs
-        ],
+        "tradeOffs": [_trade_off(row) for row in plan.trade_offs],
         "performance": _performance(plan.performance),
+        "costPerMillionTokens": list(entry.cost_per_million_tokens) if entry.cost_per_million_tokens else None,
         "alternatives": [_alternative(alternative) for alternative in entry.alternatives],
         "objects": list(entry.objects),
     }
@@ -103,6 +102,10 @@ def _performance(performance: Performance | None) -> dict[str, Any] | None:
     }
 
 
+def _trade_off(row: TradeOff) -> dict[str, int]:
+    return {"contextLength": row.context_length, "maxConcurrency": row.max_concurrency}
+
+
 def _placement(placement: Placement | None) -> dict[str, Any]:
     if placement is None:
         return {}
@@ -127,4 +130,8 @@ def _alternative(alternative: Alternative) -> dict[str, Any]:
         "headroomBytes": alternative.headroom_bytes,
         "maxContext": alternative.max_context,
         "maxConcurrency": alternative.max_concurrency,
+        "byContext": [_trade_off(row) for row in alternative.by_context],
+        "byConcurrency": [
+            {"concurrency": row.max_concurrency, "maxContext": row.context_length} for row in alternative.by_concurrency
+        ],
     }

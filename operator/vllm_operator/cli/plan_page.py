@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from html import escape
+from math import log2
 from typing import TYPE_CHECKING
 
 from vllm_operator.planning.plan import Verdict
@@ -48,7 +49,9 @@ def _section(entry: Judged) -> Iterator[str]:
     yield from _memory(plan)
     yield from _flags(plan)
     yield from _trade_offs(plan)
+    yield from _speed(entry)
     yield from _alternatives(entry.alternatives)
+    yield from _frontiers(entry.alternatives)
     yield from _suggestions(plan)
     if plan.warnings:
         yield "<h2>Warnings</h2><ul>" + "".join(f"<li>{escape(warning)}</li>" for warning in plan.warnings) + "</ul>"
@@ -109,6 +112,61 @@ def _alternatives(alternatives: tuple[Alternative, ...]) -> Iterator[str]:
         for alternative in alternatives
     ]
     yield "<h2>GPU classes</h2>" + _table(("GPUs", "verdict", "max context", "max sequences"), rows)
+
+
+def _speed(entry: Judged) -> Iterator[str]:
+    performance, cost = entry.plan.performance, entry.cost_per_million_tokens
+    if performance is None:
+        return
+    (fast, slow), (low, high) = performance.seconds_per_token, performance.tokens_per_second
+    rows = [
+        ("time per token", f"{fast * 1e3:.1f} to {slow * 1e3:.1f} ms"),
+        ("tokens a second in all", f"{low:,.0f} to {high:,.0f}"),
+    ]
+    if cost is not None:
+        rows.append(("cost of a million generated tokens", f"{cost[0]:.3g} to {cost[1]:.3g}"))
+    running = f"{performance.concurrency:,} × {performance.context_length:,} tokens running"
+    yield f"<h2>Speed</h2><p>{escape(performance.basis)}; {running}</p>" + _table(("", "range"), rows)
+
+
+def _frontiers(alternatives: Sequence[Alternative]) -> Iterator[str]:
+    """Draw what each class holds: context to the right, sequences upwards, both by powers of two."""
+    drawn = [(found, _points(found)) for found in alternatives]
+    drawn = [(found, points) for found, points in drawn if len(points) > 1]
+    if not drawn:
+        return
+    right = max(x for _, points in drawn for x, _ in points)
+    left = min(x for _, points in drawn for x, _ in points)
+    top = max(max(y for _, points in drawn for _, y in points), 1.0)
+    lines, names = [], []
+    for number, (found, points) in enumerate(drawn):
+        hue = round(number * 360 / len(drawn))
+        path = " ".join(f"{(x - left) / (right - left) * 1000:.0f},{300 - y / top * 290:.0f}" for x, y in points)
+        lines.append(f'<polyline points="{path}" fill="none" stroke="hsl({hue} 60% 45%)" stroke-width="3"/>')
+        name = escape(gpus(found.gpus_per_replica, found.gpu_class))
+        names.append(f'<li><span style="color:hsl({hue} 60% 45%)">■</span> {name}</li>')
+    yield "<h2>Sequences at once, by context</h2>"
+    yield (
+        '<svg viewBox="0 0 1000 300" style="height:15rem" role="img" aria-label="sequences at once by context">'
+        f"{''.join(lines)}</svg>"
+        f"<p>{2**left:,.0f} to {2**right:,.0f} tokens to the right, 1 to {2**top:,.0f} sequences upwards, by powers of "
+        f"two.</p><ul>{''.join(names)}</ul>"
+    )
+    heads = ("GPUs", *(f"{row.max_concurrency:,} at once" for row in drawn[0][0].by_concurrency))
+    rows = [
+        (
+            gpus(found.gpus_per_replica, found.gpu_class),
+            *(f"{row.context_length:,}" if row.context_length else "-" for row in found.by_concurrency),
+        )
+        for found, _ in drawn
+    ]
+    yield "<h2>Longest context, by sequences at once</h2>" + _table(heads, rows)
+
+
+def _points(found: Alternative) -> list[tuple[float, float]]:
+    return [
+        (log2(row.context_length), log2(row.max_concurrency)) for row in found.by_context if row.max_concurrency > 0
+    ]
 
 
 def _suggestions(plan: Plan) -> Iterator[str]:

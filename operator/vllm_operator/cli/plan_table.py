@@ -13,7 +13,7 @@ from vllm_operator.planning.plan import Verdict
 from vllm_operator.planning.wording import class_name, gpus, have_gib
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from vllm_operator.api.status import FeasibilityReport, MemoryBreakdown
     from vllm_operator.cli.planning import Judged
@@ -45,9 +45,9 @@ def _page(entry: Judged, *, explain: bool, width: int) -> Iterator[str]:
     if plan.args and plan.verdict is not Verdict.DOES_NOT_FIT:
         yield from _flags(plan, explain=explain, width=width)
     if plan.trade_offs:
-        yield from _trade_offs(plan)
+        yield from _trade_offs(entry)
     if plan.performance is not None:
-        yield from _performance(plan.performance)
+        yield from _performance(plan.performance, entry.cost_per_million_tokens)
     if explain and entry.alternatives:
         yield from _alternatives(entry.alternatives)
     yield from _suggestions(plan, width)
@@ -128,15 +128,39 @@ def _wrapped_flags(tokens: Sequence[str], width: int) -> Iterator[str]:
     yield line
 
 
-def _trade_offs(plan: Plan) -> Iterator[str]:
+def _trade_offs(entry: Judged) -> Iterator[str]:
+    """Both ways round, for each class that could be computed; the plan's own row where there is no other."""
+    sized = [alternative for alternative in entry.alternatives if alternative.by_context]
     yield ""
     yield "Sequences that hold at once, by context length"
-    rows = [("context", *(f"{row.context_length:,}" for row in plan.trade_offs))]
-    rows.append(("sequences", *(f"{row.max_concurrency:,}" for row in plan.trade_offs)))
-    yield from _aligned(rows)
+    if not sized:
+        rows = [("context", *(f"{row.context_length:,}" for row in entry.plan.trade_offs))]
+        rows.append(("sequences", *(f"{row.max_concurrency:,}" for row in entry.plan.trade_offs)))
+        yield from _aligned(rows)
+        return
+    yield from _aligned(
+        [
+            ("context", *(f"{row.context_length:,}" for row in sized[0].by_context)),
+            *(_trade_off_row(found, (row.max_concurrency for row in found.by_context)) for found in sized),
+        ]
+    )
+    yield ""
+    yield "Longest context, by sequences at once"
+    yield from _aligned(
+        [
+            ("sequences", *(f"{row.max_concurrency:,}" for row in sized[0].by_concurrency)),
+            *(_trade_off_row(found, (row.context_length for row in found.by_concurrency)) for found in sized),
+        ]
+    )
 
 
-def _performance(performance: Performance) -> Iterator[str]:
+def _trade_off_row(alternative: Alternative, figures: Iterable[int]) -> tuple[str, ...]:
+    """A class with its figures; a dash where nothing holds."""
+    name = gpus(alternative.gpus_per_replica, alternative.gpu_class)
+    return (name, *(f"{figure:,}" if figure else "-" for figure in figures))
+
+
+def _performance(performance: Performance, cost: tuple[float, float] | None) -> Iterator[str]:
     fast, slow = performance.seconds_per_token
     low, high = performance.tokens_per_second
     running = f"{performance.concurrency:,} × {performance.context_length:,} tokens running"
@@ -144,6 +168,8 @@ def _performance(performance: Performance) -> Iterator[str]:
     yield f"Speed ({performance.basis})"
     yield f"  a token of each sequence every {fast * 1e3:.1f} to {slow * 1e3:.1f} ms, with {running}"
     yield f"  {low:,.0f} to {high:,.0f} tokens a second in all"
+    if cost is not None:
+        yield f"  a million generated tokens cost {cost[0]:.3g} to {cost[1]:.3g} while all of them run"
     if performance.seconds_to_first_token is not None:
         soon, late = performance.seconds_to_first_token
         prompt = f"for a prompt of {performance.prompt_tokens:,} tokens on an idle server"

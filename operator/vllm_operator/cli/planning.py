@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.cli.nodes import UnreadableInput, add_source, load_inventory
+from vllm_operator.cli.prices import cost_of
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Sequence
 
     from vllm_operator.api.v1alpha1 import VLLMDeployment
     from vllm_operator.cli.documents import Documents
+    from vllm_operator.cli.prices import GpuPrice
     from vllm_operator.cluster.inventory import Inventory
     from vllm_operator.planning.plan import Alternative, Plan
 
@@ -31,6 +34,8 @@ class Judged:
     objects: tuple[dict[str, Any], ...]
     facts_missing: str | None
     """Why the model's facts could not be had; None when they could."""
+    cost_per_million_tokens: tuple[float, float] | None = None
+    """Of generated tokens at full load, cheap end first; None without a price or without an honest speed."""
 
 
 def add_inputs(parser: argparse.ArgumentParser) -> None:
@@ -54,7 +59,8 @@ def judge(args: argparse.Namespace) -> tuple[Judged, ...]:
 
     documents = read_deployments(args.filename)
     inventory = _inventory(args, documents)
-    return tuple(_judge(deployment, documents, inventory, args.facts) for deployment in documents.deployments)
+    prices = args.gpu_price_per_hour if "gpu_price_per_hour" in args else ()
+    return tuple(_judge(deployment, documents, inventory, args.facts, prices) for deployment in documents.deployments)
 
 
 def _inventory(args: argparse.Namespace, documents: Documents) -> Inventory:
@@ -69,7 +75,11 @@ def _inventory(args: argparse.Namespace, documents: Documents) -> Inventory:
 
 
 def _judge(
-    deployment: VLLMDeployment, documents: Documents, inventory: Inventory, facts_directory: str | None
+    deployment: VLLMDeployment,
+    documents: Documents,
+    inventory: Inventory,
+    facts_directory: str | None,
+    prices: Sequence[GpuPrice],
 ) -> Judged:
     from vllm_operator.cli.model_facts import facts_for
     from vllm_operator.planning.decide import compare, plan
@@ -84,6 +94,7 @@ def _judge(
         alternatives=compare(deployment.spec, facts, credited),
         objects=_objects(deployment, planned),
         facts_missing=missing,
+        cost_per_million_tokens=cost_of(planned, prices),
     )
 
 

@@ -26,10 +26,12 @@ if TYPE_CHECKING:
     from vllm_operator.cluster.records import GpuClass
     from vllm_operator.models.facts import ModelFacts
     from vllm_operator.planning.decision import Decision
+    from vllm_operator.planning.need import MemoryRoom
     from vllm_operator.planning.request import Request
     from vllm_operator.planning.search import Candidate
 
 HASH_DIGITS = 16
+TRADE_OFF_CONCURRENCIES = (1, 4, 16, 64, 256)
 TRADE_OFF_CONTEXTS = (2_048, 4_096, 8_192, 16_384, 32_768, 65_536, 131_072, 262_144, 524_288, 1_048_576)
 _DEFAULTS = OperatorDefaults()
 
@@ -114,11 +116,20 @@ def _trade_offs(decision: Decision) -> tuple[TradeOff, ...]:
     best, facts = decision.best, decision.facts
     if best is None or best.size is None or facts is None or decision.verdict not in HOLDS:
         return ()
-    contexts = {context for context in TRADE_OFF_CONTEXTS if context <= facts.max_model_len}
-    contexts |= {best.context_length, facts.max_model_len}
+    return _by_context(best.size.memory_room, {best.context_length, facts.max_model_len}, facts)
+
+
+def _by_context(room: MemoryRoom, also: set[int], facts: ModelFacts) -> tuple[TradeOff, ...]:
+    contexts = {context for context in TRADE_OFF_CONTEXTS if context <= facts.max_model_len} | also
     return tuple(
-        TradeOff(context_length=context, max_concurrency=best.size.memory_room.max_concurrency(context))
-        for context in sorted(contexts)
+        TradeOff(context_length=context, max_concurrency=room.max_concurrency(context)) for context in sorted(contexts)
+    )
+
+
+def _by_concurrency(room: MemoryRoom, facts: ModelFacts) -> tuple[TradeOff, ...]:
+    return tuple(
+        TradeOff(context_length=room.max_context(concurrency, facts.max_model_len), max_concurrency=concurrency)
+        for concurrency in TRADE_OFF_CONCURRENCIES
     )
 
 
@@ -134,10 +145,11 @@ def compare(
     firsts: dict[GpuClass, Candidate] = {}
     for candidate in decision.candidates:
         firsts.setdefault(candidate.capacity.gpu_class, candidate)
-    return tuple(_alternative(candidate, facts) for candidate in firsts.values())
+    asked = decision.request.context_length
+    return tuple(_alternative(candidate, facts, asked) for candidate in firsts.values())
 
 
-def _alternative(candidate: Candidate, facts: ModelFacts | None) -> Alternative:
+def _alternative(candidate: Candidate, facts: ModelFacts | None, asked: int | None) -> Alternative:
     room = candidate.size.memory_room if candidate.size is not None else None
     return Alternative(
         gpu_class=candidate.capacity.gpu_class,
@@ -147,6 +159,10 @@ def _alternative(candidate: Candidate, facts: ModelFacts | None) -> Alternative:
         headroom_bytes=candidate.need.headroom_bytes if candidate.need is not None else None,
         max_context=room.max_context(candidate.concurrency, facts.max_model_len) if room and facts else None,
         max_concurrency=room.max_concurrency(candidate.context_length) if room else None,
+        by_context=_by_context(room, {asked or facts.max_model_len, facts.max_model_len}, facts)
+        if room and facts
+        else (),
+        by_concurrency=_by_concurrency(room, facts) if room and facts else (),
     )
 
 

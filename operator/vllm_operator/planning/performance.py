@@ -72,6 +72,19 @@ def performance_of(request: Request, facts: ModelFacts | None, candidate: Candid
     )
 
 
+def cost_per_million_tokens(performance: Performance, *, gpus: int, price_per_gpu_hour: float) -> Range:
+    """What a million generated tokens cost while the replica is fully busy, cheap end first, in the price's currency.
+
+    >>> busy = Performance(concurrency=8, context_length=8192, prompt_tokens=None, seconds_per_token=(0.005, 0.01),
+    ...                    tokens_per_second=(500.0, 1000.0), seconds_to_first_token=None)
+    >>> tuple(round(cost, 2) for cost in cost_per_million_tokens(busy, gpus=2, price_per_gpu_hour=1.8))
+    (1.0, 2.0)
+    """
+    price_per_second = price_per_gpu_hour * gpus / 3600
+    slow, fast = performance.tokens_per_second
+    return price_per_second / fast * 1e6, price_per_second / slow * 1e6
+
+
 def _is_plain(facts: ModelFacts, request: Request, candidate: Candidate) -> bool:
     """Dense, 16-bit, generating, on whole GPUs of its own, without speculation: what the roofline describes."""
     return (

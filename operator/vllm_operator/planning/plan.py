@@ -64,7 +64,7 @@ class Placement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TradeOff:
-    """How many sequences of one length hold at once with this plan, within the policy's margins."""
+    """Sequences of one length that hold at once, within the policy's margins: one figure is given, one the most."""
 
     context_length: int
     max_concurrency: int
@@ -84,6 +84,10 @@ class Alternative:
     """At the asked concurrency."""
     max_concurrency: int | None = None
     """At the planned context."""
+    by_context: tuple[TradeOff, ...] = ()
+    """How many sequences hold at once, at several contexts."""
+    by_concurrency: tuple[TradeOff, ...] = ()
+    """How long each sequence may be, at several concurrencies; 0 where not even one token holds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

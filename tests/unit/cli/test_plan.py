@@ -191,6 +191,50 @@ class TestOutput:
         assert "spec.workload.contextLength" in out
         assert "NVIDIA-L4" in out
 
+    def test_both_trade_offs_are_shown_for_each_class(
+        self, tmp_path: Path, nodes: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        main(["plan", "-f", written(tmp_path, deployment()), "--nodes", nodes, "-o", "json"])
+        classes = {row["gpuProduct"]: row for row in json.loads(capsys.readouterr().out)["alternatives"]}
+        assert set(classes) == {"NVIDIA-H100-80GB-HBM3", "NVIDIA-L4"}
+        for row in classes.values():
+            at_8k = next(entry for entry in row["byContext"] if entry["contextLength"] == 8192)
+            assert at_8k["maxConcurrency"] == row["maxConcurrency"]
+            assert row["byConcurrency"][0] == {"concurrency": 1, "maxContext": row["maxContext"]}
+        main(["plan", "-f", written(tmp_path, deployment()), "--nodes", nodes])
+        text = capsys.readouterr().out
+        for title in ("Sequences that hold at once, by context length", "Longest context, by sequences at once"):
+            table = text.split(title)[1].split("\n\n")[0]
+            assert {name for name in classes if name in table} == set(classes)
+
+    def test_a_price_gives_the_cost_of_a_million_tokens(
+        self, tmp_path: Path, nodes: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        asked = ["plan", "-f", written(tmp_path, deployment()), "--nodes", nodes, "-o", "json"]
+        main([*asked, "--gpu-price-per-hour", "*L4*=0.8", "--gpu-price-per-hour", "3.6"])
+        priced = json.loads(capsys.readouterr().out)
+        low, high = priced["performance"]["tokensPerSecond"]
+        assert priced["costPerMillionTokens"] == pytest.approx([1000 / high, 1000 / low])
+        main(asked)
+        assert json.loads(capsys.readouterr().out)["costPerMillionTokens"] is None
+
+    def test_no_cost_is_claimed_for_a_class_without_a_price(
+        self, tmp_path: Path, nodes: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        asked = ["plan", "-f", written(tmp_path, deployment()), "--nodes", nodes]
+        main([*asked, "--gpu-price-per-hour", "*L4*=0.8"])
+        assert "a million generated tokens" not in capsys.readouterr().out
+        main([*asked, "--gpu-price-per-hour", "2.5"])
+        assert "a million generated tokens" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("price", ["cheap", "-1", "nan", "=2", "H100=", "inf"])
+    def test_what_is_no_price_is_refused(
+        self, price: str, tmp_path: Path, nodes: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        asked = ["plan", "-f", written(tmp_path, deployment()), "--nodes", nodes]
+        assert main([*asked, f"--gpu-price-per-hour={price}"]) == 2
+        assert "is no price" in capsys.readouterr().err
+
     def test_json_and_yaml_say_the_same(self, tmp_path: Path, nodes: str, capsys: pytest.CaptureFixture[str]) -> None:
         path = written(tmp_path, deployment())
         main(["plan", "-f", path, "--nodes", nodes, "-o", "json"])
