@@ -44,6 +44,7 @@ ADMISSION_OFF: Final = "AdmissionOff"
 
 # Rendered
 APPLIED: Final = "Applied"
+APPLIED_IN_PART: Final = "AppliedInPart"
 WITHHELD: Final = "Withheld"
 CONFLICT: Final = "Conflict"
 APPLY_FAILED: Final = "ApplyFailed"

@@ -115,6 +115,13 @@ RULES: Final = (
         holds=lambda spec: spec.scaling is None or spec.scaling.min_replicas <= spec.scaling.max_replicas,
     ),
     Rule(
+        path="scaling",
+        cel="!has(self.metric) || !has(self.minReplicas) || self.minReplicas > 0",
+        message="a HorizontalPodAutoscaler cannot scale to zero: set minReplicas to 1 or more, or remove metric and use"
+        " an autoscaler of your own",
+        holds=lambda spec: spec.scaling is None or spec.scaling.metric is None or spec.scaling.min_replicas > 0,
+    ),
+    Rule(
         path="model",
         cel="!has(self.tokenSecretRef) || !self.uri.contains('://') || self.uri.startsWith('hf://')",
         message="tokenSecretRef is the hub's token: it goes with a hub model only, not with pvc://, s3:// or oci://",

@@ -307,6 +307,17 @@ class PolicySpec(SpecModel):
     """`Safe` may lower context length or concurrency, never quality."""
 
 
+class ScalingMetric(SpecModel):
+    """What the replicas follow: a metric of the pods, as an adapter of custom.metrics.k8s.io offers it."""
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[A-Za-z_:][A-Za-z0-9_:.-]*$")] = (
+        "vllm:num_requests_waiting"
+    )
+    """Name under which the adapter offers it; adapters may rename vLLM's own, such as `vllm_num_requests_waiting`."""
+    average_value: Quantity
+    """Value for one replica that the autoscaler aims at, such as `5` waiting requests."""
+
+
 class ScalingSpec(SpecModel):
     """Scaling by an autoscaler instead of a fixed number of replicas."""
 
@@ -314,6 +325,8 @@ class ScalingSpec(SpecModel):
     """Fewest replicas."""
     max_replicas: Annotated[int, Field(ge=1, le=1000)]
     """Most replicas."""
+    metric: ScalingMetric | None = None
+    """Makes a HorizontalPodAutoscaler on this metric. Unset: the replicas are left to an autoscaler of your own."""
 
 
 class RolloutSpec(SpecModel):
@@ -354,6 +367,15 @@ class MonitoringSpec(SpecModel):
 
     pod_monitor: Toggle = Toggle.AUTO
     """Whether a PodMonitor is made."""
+    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] = Field(default_factory=dict)
+    """Labels of the PodMonitor, by which a Prometheus selects what it scrapes, such as `release`."""
+
+
+class NetworkPolicySpec(SpecModel):
+    """Who may connect to the pods. Without it nothing is restricted."""
+
+    allowed_namespaces: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] = Field(default_factory=dict)
+    """Labels of further namespaces whose pods may connect, such as a gateway's. Pods of the same one always may."""
 
 
 class VLLMDeploymentSpec(SpecModel):
@@ -381,6 +403,8 @@ class VLLMDeploymentSpec(SpecModel):
     """The Service in front of the pods."""
     monitoring: MonitoringSpec = Field(default_factory=MonitoringSpec)
     """Metrics of the pods."""
+    network_policy: NetworkPolicySpec | None = None
+    """Makes a NetworkPolicy that closes the pods to all but the named. Unset: none is made."""
     pod_template: dict[str, Any] = Field(default_factory=dict)
     """Overlay for pod fields that are not modelled; it may add, but not remove what is managed."""
 

@@ -32,14 +32,7 @@ def render(
     """
     if plan.placement is None or not plan.args:
         raise NotRenderable(plan.message or "the plan names no GPUs to run on")
-    common = {
-        "name": name,
-        "namespace": namespace,
-        "labels": object_labels(name),
-        "selector": selector_labels(name),
-        "annotations": {PLAN_HASH_ANNOTATION: plan.hash},
-        "owners": [_owner(name, uid)] if uid else [],
-    }
+    common = shared_values(plan, namespace=namespace, name=name, uid=uid)
     objects = []
     cache = deployment.spec.cache
     if cache.type is CacheType.PERSISTENT_VOLUME_CLAIM and cache.claim_name is None:
@@ -48,6 +41,18 @@ def render(
     service = deployment.spec.service
     objects.append(render_template("service", {**common, "service_type": service.type.value, "port": service.port}))
     return objects
+
+
+def shared_values(plan: Plan, *, namespace: str, name: str, uid: str | None) -> dict[str, Any]:
+    """Return the values that the templates of all objects use."""
+    return {
+        "name": name,
+        "namespace": namespace,
+        "labels": object_labels(name),
+        "selector": selector_labels(name),
+        "annotations": {PLAN_HASH_ANNOTATION: plan.hash},
+        "owners": [_owner(name, uid)] if uid else [],
+    }
 
 
 def _claim(deployment: VLLMDeployment, name: str) -> dict[str, Any]:

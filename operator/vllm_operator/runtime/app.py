@@ -30,6 +30,7 @@ from vllm_operator.runtime.kube import CHILDREN, NODES, PODS, VLLM_DEPLOYMENTS, 
 from vllm_operator.runtime.leader import Election, LeadershipLost
 from vllm_operator.runtime.logs import configure_logging
 from vllm_operator.runtime.observability import Metrics, http_application
+from vllm_operator.runtime.optional import OptionalKinds
 from vllm_operator.runtime.pods import Pods
 from vllm_operator.runtime.queue import KeyQueue
 from vllm_operator.runtime.reconciler import Reconciler, Shared
@@ -140,8 +141,17 @@ class Operator:
             if settings.lease_name
             else None
         )
-        self._reconciler = Reconciler(self._shared())
         namespaces: tuple[str | None, ...] = settings.watch_namespaces or (None,)
+        self._optional = OptionalKinds(
+            kube,
+            self._children,
+            namespaces,
+            queue=self._queue.add,
+            changed=self._look_at_all,
+            resync_seconds=settings.resync_seconds,
+            jitter=jitter,
+        )
+        self._reconciler = Reconciler(self._shared())
         self._watchers = tuple(self._watches(namespaces))
         self._resyncs = tuple(
             _Resync(
@@ -170,6 +180,7 @@ class Operator:
             *((f"watch {watcher.resource.plural}", watcher.run()) for watcher in self._watchers),
             *(("resync", resync.run()) for resync in self._resyncs),
             ("fleet", self._fleet.run()),
+            ("optional kinds", self._optional.run()),
             ("events", self._recorder.run()),
             ("loop lag", self._metrics.measure_lag()),
             ("start", self._start_working()),
@@ -203,6 +214,7 @@ class Operator:
             fleet=self._fleet,
             queue=self._queue,
             late_queue=self._late_queue,
+            served=lambda: self._optional.served,
             writer=Writer(self._kube, self._children),
             recorder=self._recorder,
             defaults=self._defaults,
@@ -289,14 +301,18 @@ class Operator:
             await watcher.synced.wait()
         for resync in self._resyncs:
             await resync.synced.wait()
+        await self._optional.looked.wait()
         if self._election is not None:
             await self._election.leading.wait()
         self._metrics.leading.set(1)
         # What a watch brought meanwhile is queued already; the rest is looked at once.
-        for key in self._resources:
-            self._queue.add(key)
+        self._look_at_all()
         self._working.set()
         await asyncio.get_running_loop().create_future()  # a part that ends would end the operator
+
+    def _look_at_all(self) -> None:
+        for key in self._resources:
+            self._queue.add(key)
 
     async def _worker(self, queue: KeyQueue[str], work: Callable[[str], Awaitable[None]]) -> None:
         await self._working.wait()

@@ -38,7 +38,9 @@ def tellings(before: Sequence[Condition], after: Sequence[Condition]) -> Iterato
         if condition.type in _BAD_WHEN_FALSE and condition.status == "False":
             if condition.reason not in _UNREMARKABLE:
                 yield "Warning", condition.reason, condition.message
-        elif condition.type == reasons.DEGRADED and condition.status == "True":
+        elif condition.reason == reasons.APPLIED_IN_PART or (
+            condition.type == reasons.DEGRADED and condition.status == "True"
+        ):
             yield "Warning", condition.reason, condition.message
         elif condition.type == reasons.READY and condition.status == "True":
             yield "Normal", condition.reason, condition.message

@@ -53,10 +53,14 @@ class Resource:
     plural: str
     namespaced: bool = True
 
+    @property
+    def group_path(self) -> str:
+        """URL path under which its group and version are served."""
+        return ("/api/" if "/" not in self.api_version else "/apis/") + self.api_version
+
     def path(self, namespace: str | None = None, name: str | None = None, subresource: str | None = None) -> str:
         """Return the URL path of the collection, of an object, or of its subresource."""
-        prefix = "/api/" if "/" not in self.api_version else "/apis/"
-        parts = [prefix + self.api_version]
+        parts = [self.group_path]
         if self.namespaced and namespace:
             parts += ["namespaces", namespace]
         parts.append(self.plural)
@@ -74,10 +78,17 @@ DEPLOYMENTS: Final = Resource("apps/v1", "Deployment", "deployments")
 LEASES: Final = Resource("coordination.k8s.io/v1", "Lease", "leases")
 EVENTS: Final = Resource("events.k8s.io/v1", "Event", "events")
 
-CHILDREN: Final = (DEPLOYMENTS, SERVICES, CONFIG_MAPS, CLAIMS)
-"""Kinds that the operator makes."""
+AUTOSCALERS: Final = Resource("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
+DISRUPTION_BUDGETS: Final = Resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
+NETWORK_POLICIES: Final = Resource("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
+POD_MONITORS: Final = Resource("monitoring.coreos.com/v1", "PodMonitor", "podmonitors")
 
-BY_KIND: Final = {resource.kind: resource for resource in CHILDREN}
+CHILDREN: Final = (DEPLOYMENTS, SERVICES, CONFIG_MAPS, CLAIMS)
+"""Kinds that the operator always makes, or could not do without."""
+OPTIONAL_CHILDREN: Final = (AUTOSCALERS, DISRUPTION_BUDGETS, NETWORK_POLICIES, POD_MONITORS)
+"""Kinds that it makes where they are asked for and served."""
+
+BY_KIND: Final = {resource.kind: resource for resource in (*CHILDREN, *OPTIONAL_CHILDREN)}
 
 
 class Kube(Protocol):
@@ -109,6 +120,10 @@ class Kube(Protocol):
 
     async def list(self, resource: Resource, namespace: str | None, *, labels: str = "") -> tuple[list[Manifest], str]:
         """Return all objects and the resourceVersion from which to watch."""
+        ...
+
+    async def serves(self, resource: Resource) -> bool:
+        """Return whether the cluster has the API of a kind."""
         ...
 
     def watch(
@@ -192,6 +207,16 @@ class AiohttpKube:
             if not metadata.get("continue"):
                 return found, str(metadata["resourceVersion"])
             query["continue"] = metadata["continue"]
+
+    async def serves(self, resource: Resource) -> bool:
+        """See `Kube.serves`; a group or version that does not exist is an answer, not an error."""
+        try:
+            answer = await self._request("GET", resource.group_path)
+        except ApiError as error:
+            if error.status == 404:
+                return False
+            raise
+        return any(entry.get("name") == resource.plural for entry in answer.get("resources") or [])
 
     async def watch(
         self, resource: Resource, namespace: str | None, *, version: str, seconds: int, labels: str = ""

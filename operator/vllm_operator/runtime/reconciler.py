@@ -20,10 +20,11 @@ from vllm_operator.planning.decide import plan as plan_deployment
 from vllm_operator.planning.plan import Verdict
 from vllm_operator.render.errors import RenderError
 from vllm_operator.render.objects import render
+from vllm_operator.render.optional import render_optional
 from vllm_operator.runtime.children import Rollout, version_of
 from vllm_operator.runtime.events import tellings
 from vllm_operator.runtime.failures import classify
-from vllm_operator.runtime.kube import ApiError, Unreachable
+from vllm_operator.runtime.kube import OPTIONAL_CHILDREN, ApiError, Unreachable
 from vllm_operator.runtime.pinning import pinned_to, pods_of_spec, read_pin, same_pods, with_pin
 from vllm_operator.runtime.status import Rendering, Situation, as_written, canonical, status_of
 from vllm_operator.runtime.writer import wanted_of
@@ -52,6 +53,8 @@ LOADING_GRACE_SECONDS: Final = 0.3
 """Facts that come within this time save a status that would be written for nothing."""
 LATE_KINDS: Final = frozenset({"Service"})
 """Kinds of which the API server makes only some fifty a second: they wait in a lane of their own."""
+OPTIONAL_KINDS: Final = frozenset(resource.kind for resource in OPTIONAL_CHILDREN)
+"""Kinds without which a model is served all the same: what keeps one from being made holds nothing up."""
 GONE: Final = frozenset({404, 409})
 """Answers to a status of a resource that was deleted meanwhile, or made anew under the same name."""
 
@@ -67,6 +70,8 @@ class Shared:
     cluster: ClusterState
     facts: FactsBook
     fleet: Fleet
+    served: Callable[[], frozenset[str]]
+    """Optional kinds that the cluster has."""
     queue: KeyQueue[str]
     late_queue: KeyQueue[str]
     writer: Writer
@@ -227,6 +232,7 @@ class Reconciler:
             plan.hash if plan is not None else None,
             plan.verdict if plan is not None else None,
             bound,
+            shared.served(),
             {child.id: child.fingerprint for child in live.values()},
         )
         settled = self._settled.get(key)
@@ -242,10 +248,17 @@ class Reconciler:
             return _Brought(Rendering(reasons.APPLY_FAILED, str(error)))
         if wanted is None:
             return _Brought(rendering, pinned_hash)
-        if (problem := await self._write(key, uid, wanted)) is not None:
+        problem, missing = await self._write(key, uid, wanted)
+        if problem is not None:
             shared.queue.retry(key)
             return _Brought(problem, pinned_hash)
         await shared.writer.remove_unwanted(key, uid, wanted)
+        if missing is not None:
+            shared.queue.retry(key)
+            needed = [one for one in wanted if one.id[0] not in OPTIONAL_KINDS]
+            text = f"{rendering.message}, but for one: {missing.message}"
+            in_part = Rendering(reasons.APPLIED_IN_PART, text)
+            return _Brought(in_part, pinned_hash, settled=shared.writer.settled(key, needed))
         brought = _Brought(rendering, pinned_hash)
         if shared.writer.settled(key, wanted) and set(live) == {one.id for one in wanted}:
             brought = replace(brought, settled=True)
@@ -258,7 +271,7 @@ class Reconciler:
     ) -> tuple[tuple[Wanted, ...] | None, Rendering, str | None]:
         """As `_wanted`, and the same again as long as it would be."""
         live = self._shared.children.of(key).get(("Deployment", key.partition("/")[2]))
-        rendered_from = (keep, live.fingerprint if live is not None and keep else None)
+        rendered_from = (keep, live.fingerprint if live is not None and keep else None, self._shared.served())
         underway = self._underway.get(key)
         known = underway is not None and underway.plan is plan and underway.rendered_from == rendered_from
         if underway is not None and known and underway.rendered is not None:
@@ -268,18 +281,25 @@ class Reconciler:
             self._underway[key] = replace(underway, rendered_from=rendered_from, rendered=rendered)
         return rendered
 
-    async def _write(self, key: str, uid: str, wanted: tuple[Wanted, ...]) -> Rendering | None:
-        """Write what differs but for the kinds that have their own lane; returns what stands in the way."""
-        late = []
+    async def _write(self, key: str, uid: str, wanted: tuple[Wanted, ...]) -> tuple[Rendering | None, Rendering | None]:
+        """Write what differs but for the kinds that have their own lane.
+
+        Returns what stands in the way, and what only keeps an optional object from being made.
+        """
+        late, missing = [], None
         for one in self._shared.writer.differing(key, uid, wanted):
             if one.id[0] in LATE_KINDS:
                 late.append(one)
-            elif (problem := await self._shared.writer.write(key, uid, one)) is not None:
-                return problem
+            elif (problem := await self._shared.writer.write(key, uid, one)) is None:
+                continue
+            elif one.id[0] in OPTIONAL_KINDS:
+                missing = problem
+            else:
+                return problem, missing
         if late:
             self._late[key] = (uid, tuple(late))
             self._shared.late_queue.add(key)
-        return None
+        return None, missing
 
     def _without_plan(
         self,
@@ -323,10 +343,15 @@ class Reconciler:
                 continue
             stale = pin is not None and not same_pods(pin.template, manifest["spec"]["template"])
             manifests[index] = pinned_to(manifest, pin) if pin is not None else with_pin(manifest, pods)
+        extra = render_optional(plan, deployment, namespace=namespace, name=name, uid=uid, served=self._shared.served())
+        manifests += extra.objects
         text = f"{len(manifests)} objects are applied"
         if stale:
             text += "; the running pods keep the plan that they started with, a new one would differ"
-        return wanted_of(manifests), Rendering(reasons.APPLIED, text), pin.plan_hash if pin is not None else None
+        for omitted in extra.left_out:
+            text += f"; no {omitted.kind} is made: {omitted.why}"
+        rendering = Rendering(reasons.APPLIED_IN_PART if extra.left_out else reasons.APPLIED, text)
+        return wanted_of(manifests), rendering, pin.plan_hash if pin is not None else None
 
     async def _report(self, key: str, uid: str, situation: Situation, *, replicas: int = 1) -> None:
         """Write the status if it differs from the one that is there, and tell what is new in it."""

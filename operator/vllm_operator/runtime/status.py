@@ -49,7 +49,7 @@ class Rendering:
     @property
     def status(self) -> ConditionStatus:
         """Whether the wanted objects are in the cluster."""
-        return "True" if self.reason in (reasons.APPLIED, reasons.STALE) else "False"
+        return "True" if self.reason in (reasons.APPLIED, reasons.APPLIED_IN_PART, reasons.STALE) else "False"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

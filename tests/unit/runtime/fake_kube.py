@@ -25,6 +25,7 @@ class FakeKube:
         self.writes: list[tuple[str, str, str]] = []
         self.reads: list[tuple[str, str, str]] = []
         self.refuse: Callable[[str, str, str], None] = lambda verb, kind, name: None
+        self.served: set[str] = set()
         self._version = 100
 
     def put(self, resource: Resource, obj: Object) -> Object:
@@ -73,6 +74,9 @@ class FakeKube:
         known = self.objects.get((resource.plural, namespace, name))
         if known is not None and known["metadata"]["uid"] == uid:
             del self.objects[(resource.plural, namespace, name)]
+
+    async def serves(self, resource: Resource) -> bool:
+        return resource.plural in self.served
 
     async def create(self, resource: Resource, namespace: str, manifest: Object) -> None:
         self._write("create", resource.kind, manifest["metadata"].get("name", ""))

@@ -13,12 +13,13 @@ from vllm_operator.cluster.nodes import project_node
 from vllm_operator.cluster.state import ClusterState
 from vllm_operator.models.source import FactsSource
 from vllm_operator.planning.defaults import OperatorDefaults
+from vllm_operator.render.optional import BUILT_IN
 from vllm_operator.runtime.children import Children
 from vllm_operator.runtime.events import Recorder
 from vllm_operator.runtime.facts import FactsBook
 from vllm_operator.runtime.fleet import Fleet
 from vllm_operator.runtime.hub import NoHub
-from vllm_operator.runtime.kube import BY_KIND, DEPLOYMENTS, SERVICES, ApiError
+from vllm_operator.runtime.kube import AUTOSCALERS, BY_KIND, DEPLOYMENTS, SERVICES, ApiError
 from vllm_operator.runtime.pods import Pods
 from vllm_operator.runtime.queue import KeyQueue
 from vllm_operator.runtime.reconciler import Reconciler, Shared
@@ -89,6 +90,7 @@ class World:
         self.facts = FactsBook(self.kube, FactsSource(NoHub()), changed=self.queue.add)
         self.recorder = Recorder(self.kube, instance="operator", now=lambda: NOW)
         self.now = NOW
+        self.served: frozenset[str] = BUILT_IN
         self.reconciler = Reconciler(
             Shared(
                 kube=self.kube,
@@ -100,6 +102,7 @@ class World:
                 fleet=Fleet(self.cluster.snapshot, self.queue.add),
                 queue=self.queue,
                 late_queue=self.late,
+                served=lambda: self.served,
                 writer=Writer(self.kube, self.children),
                 recorder=self.recorder,
                 defaults=OperatorDefaults(),
@@ -421,3 +424,120 @@ async def test_a_spec_that_this_version_cannot_read_is_said(world: World) -> Non
     await world.reconcile()
     assert world.condition("SpecValid") == ("False", "Invalid")
     assert world.condition("Ready") == ("False", "Invalid")
+
+
+def kinds(world: World) -> set[str]:
+    return {obj["kind"] for obj in world.kube.objects.values()}
+
+
+async def test_an_optional_object_comes_and_goes_with_the_wish_for_it(world: World) -> None:
+    world.write_resource(resource(generation=2, version=2, replicas=2, networkPolicy={}))
+    await world.reconcile()
+    assert kinds(world) == {"Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"}
+    world.watch()
+    world.write_resource(resource(generation=3, version=70, replicas=1))
+    await world.reconcile()
+    assert kinds(world) == {"Deployment", "Service"}
+    assert world.condition("Rendered") == ("True", "Applied")
+
+
+async def test_what_the_cluster_has_no_api_for_is_said_and_made_once_it_has(world: World) -> None:
+    world.write_resource(resource(generation=2, version=2, monitoring={"podMonitor": "On"}))
+    await world.reconcile()
+    assert world.condition("Rendered") == ("True", "AppliedInPart")
+    message = next(one for one in world.status()["conditions"] if one["type"] == "Rendered")["message"]
+    assert "no PodMonitor is made: the cluster does not serve monitoring.coreos.com/v1" in message
+    world.watch()
+    world.served |= {"PodMonitor"}
+    await world.reconcile()
+    assert "PodMonitor" in kinds(world)
+    assert world.condition("Rendered") == ("True", "Applied")
+
+
+async def test_what_is_left_out_does_not_keep_the_model_from_being_ready(world: World) -> None:
+    world.write_resource(resource(generation=2, version=2, monitoring={"podMonitor": "On"}))
+    await world.reconcile()
+    world.roll_out()
+    await world.reconcile()
+    assert world.condition("Ready") == ("True", "ModelServed")
+
+
+async def test_optional_objects_do_not_change_running_pods(world: World) -> None:
+    await world.reconcile()
+    world.watch()
+    world.pods.upsert(our_pod("h100-0"))
+    before = copy.deepcopy(world.deployment()["spec"]["template"])
+    world.nodes(node("h100-0"), node("l4-0", memory_mib=23034, product="NVIDIA-L4"))
+    world.write_resource(resource(generation=2, version=70, networkPolicy={}, monitoring={"labels": {"a": "b"}}))
+    await world.reconcile()
+    assert world.deployment()["spec"]["template"] == before
+
+
+async def test_the_autoscalers_replicas_are_left_to_it(world: World) -> None:
+    scaling = {"minReplicas": 1, "maxReplicas": 4, "metric": {"averageValue": "5"}}
+    world.write_resource(resource(generation=2, version=2, scaling=scaling))
+    await world.reconcile()
+    assert "HorizontalPodAutoscaler" in kinds(world)
+    world.deployment()["spec"]["replicas"] = 3
+    world.deployment()["metadata"]["resourceVersion"] = world.kube._next()
+    world.watch()
+    world.kube.writes.clear()
+    await world.reconcile()
+    assert [write for write in world.kube.writes if write[0] == "apply"] == []
+    assert world.deployment()["spec"]["replicas"] == 3
+
+
+async def test_what_cannot_be_rendered_is_a_condition_that_names_the_field(world: World) -> None:
+    # The API knows GPUs by the common names of their resources; of this one it learns from the plan only.
+    device = node("intel-0")
+    device["status"]["allocatable"]["gpu.intel.com/i915"] = device["status"]["allocatable"].pop("nvidia.com/gpu")
+    world.nodes(device)
+    two = {"spec": {"containers": [{"name": "engine", "resources": {"limits": {"gpu.intel.com/i915": "2"}}}]}}
+    world.write_resource(
+        resource(
+            generation=2,
+            version=2,
+            gpu={"resourceName": "gpu.intel.com/i915"},
+            policy={"admission": "Off"},
+            podTemplate=two,
+        )
+    )
+    await world.reconcile()
+    assert world.condition("Rendered") == ("False", "ApplyFailed")
+    message = next(one for one in world.status()["conditions"] if one["type"] == "Rendered")["message"]
+    assert "spec.podTemplate.spec.containers[engine].resources.limits.gpu.intel.com/i915" in message
+    assert "is planned" in message
+    assert world.condition("Ready") == ("False", "ApplyFailed")
+    assert [write for write in world.kube.writes if write[0] == "apply"] == []
+
+
+async def test_an_optional_object_that_is_refused_holds_nothing_up_and_is_tried_again(world: World) -> None:
+    def refuse(verb: str, kind: str, name: str) -> None:
+        if kind == "PodMonitor":
+            raise ApiError(404, "NotFound", "the server could not find the requested resource")
+
+    world.kube.refuse = refuse
+    world.served |= {"PodMonitor"}
+    await world.reconcile()
+    assert kinds(world) == {"Deployment", "Service"}
+    assert world.condition("Rendered") == ("True", "AppliedInPart")
+    assert KEY in world.queue._timers
+    world.roll_out()
+    await world.reconcile()
+    assert world.condition("Ready") == ("True", "ModelServed")
+    world.kube.refuse = lambda verb, kind, name: None
+    await world.reconcile()
+    assert "PodMonitor" in kinds(world)
+    assert world.condition("Rendered") == ("True", "Applied")
+
+
+async def test_an_autoscaler_of_somebody_else_is_never_taken_over(world: World) -> None:
+    foreign = {"kind": "HorizontalPodAutoscaler", "metadata": {"name": "model", "namespace": "team"}, "spec": {"a": 1}}
+    world.kube.put(AUTOSCALERS, foreign)
+    scaling = {"maxReplicas": 4, "metric": {"averageValue": "5"}}
+    world.write_resource(resource(generation=2, version=2, scaling=scaling))
+    await world.reconcile()
+    assert world.kube.objects[("horizontalpodautoscalers", "team", "model")]["spec"] == {"a": 1}
+    assert world.condition("Rendered") == ("True", "AppliedInPart")
+    message = next(one for one in world.status()["conditions"] if one["type"] == "Rendered")["message"]
+    assert "HorizontalPodAutoscaler 'model' that is not this VLLMDeployment's exists already" in message
