@@ -120,3 +120,22 @@ def test_a_pod_without_a_node_is_told_with_the_schedulers_counts(api: Api, names
     assert "nodes are available" in degraded["message"]
     assert "free nvidia.com/gpu on one of these" in degraded["message"]
     assert condition(judged, "Ready")["reason"] == "Unschedulable"
+
+
+def test_a_quota_that_refuses_the_pods_is_told(api: Api, namespace: str) -> None:
+    quota = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "gpus", "namespace": namespace},
+        "spec": {"hard": {"requests.nvidia.com/gpu": "0"}},
+    }
+    api.create(quota)
+    api.wait("ResourceQuota", "gpus", lambda obj: (obj.get("status") or {}).get("hard"), namespace)
+
+    api.create(deployment(namespace, model=LLAMA_8B, workload=WORKLOAD))
+
+    judged = api.wait("VLLMDeployment", "model", _is_degraded, namespace)
+    degraded = condition(judged, "Degraded")
+    assert degraded["reason"] == "PodsRefused"
+    assert "exceeded quota: gpus" in degraded["message"]
+    assert condition(judged, "Ready")["status"] == "False"
