@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.accuracy.errors import Miss, Summary, kv_misses, left_out, summary, weight_misses, wrong_verdicts
 from tests.accuracy.plot import error_plot
-from tests.accuracy.starts import UNSTATED_INPUT, starts
+from tests.accuracy.starts import UNSTATED_INPUT, later_starts, starts
 
 from vllm_operator.models.memory.constants import TABLE, MemoryConstants
 
@@ -92,6 +92,7 @@ def _accuracy_table(in_sample: list[Miss], by_family: list[Miss], by_source: lis
         ("KV memory, model family left out of the fit", summary(by_family)),
         ("KV memory, the same, every setting stated", summary(_stated(by_family))),
         ("KV memory, source left out of the fit", summary(by_source)),
+        ("KV memory, starts found after the fit", summary(kv_misses(later_starts()))),
         ("Weights as loaded (nothing is fitted)", summary(weight_misses(starts()))),
     ]
     lines = [

@@ -51,8 +51,18 @@ class Start:
 @functools.lru_cache(maxsize=1)
 def starts() -> tuple[Start, ...]:
     """Every start whose model's config is public."""
-    configs = json.loads((DATA / "configs.json").read_text(encoding="utf-8"))
-    lines = (DATA / "starts.jsonl").read_text(encoding="utf-8").splitlines()
+    return _read("starts.jsonl", "configs.json")
+
+
+@functools.lru_cache(maxsize=1)
+def later_starts() -> tuple[Start, ...]:
+    """Starts found when the coefficients were already there: nothing was fitted or chosen on them."""
+    return _read("later_starts.jsonl", "later_configs.json")
+
+
+def _read(records: str, models: str) -> tuple[Start, ...]:
+    configs = json.loads((DATA / models).read_text(encoding="utf-8"))
+    lines = (DATA / records).read_text(encoding="utf-8").splitlines()
     return tuple(_start(json.loads(line), configs) for line in lines)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 from tests.accuracy.errors import kv_misses, summary, weight_misses, wrong_verdicts
-from tests.accuracy.starts import UNSTATED_INPUT, starts
+from tests.accuracy.starts import UNSTATED_INPUT, later_starts, starts
 
 RAN_A_LEAN_SAMPLER = "a100-80-qwen2-7b-025"
 """A 0.10.1.1 start that left 0.9 GiB more than the sorting sampler would have: inside its interval."""
@@ -44,6 +44,14 @@ def test_at_most_one_in_twenty_is_refused_that_runs() -> None:
     _, false_refusals = wrong_verdicts(starts())
     judged = sum("verdict" in start.judged for start in starts())
     assert len(false_refusals) <= judged / 20
+
+
+def test_starts_found_after_the_fit_are_within_the_goal() -> None:
+    found = summary(kv_misses(later_starts()))
+    assert found.count == 7
+    assert found.mean <= 1.5
+    assert found.over_promises == 0
+    assert found.covered >= 0.8 * found.count
 
 
 def test_every_start_names_a_public_source() -> None:
