@@ -9,7 +9,16 @@ from vllm_operator.planning.flags import flags_of
 from vllm_operator.planning.forecast import forecast
 from vllm_operator.planning.hardware import smallest_node_that_fits
 from vllm_operator.planning.plan import OomRisk, Verdict
-from vllm_operator.planning.wording import class_name, gpus, have_gib, need_of_host, plural, the_offer, the_sum
+from vllm_operator.planning.wording import (
+    class_name,
+    gpus,
+    have_gib,
+    need_gib,
+    need_of_host,
+    plural,
+    the_offer,
+    the_sum,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -180,7 +189,14 @@ def _about_memory(decision: Decision, best: Candidate) -> Iterator[str]:
         yield "the GPU is time-sliced: nothing keeps other pods from taking the memory that was planned with"
     elif best.need.risk is not OomRisk.LOW:
         headroom = have_gib(best.need.headroom_bytes)
-        yield f"{best.need.risk.value} risk of running out of GPU memory: headroom {headroom} GiB per GPU"
+        doubt = ""
+        low_bytes = best.need.kv_cache_low_bytes
+        if best.need.exceeds_lower_end and low_bytes is not None:
+            doubt = (
+                f", but one start in ten may leave less than {have_gib(low_bytes)} GiB for the KV cache "
+                f"of {need_gib(best.need.kv_cache_bytes)} GiB"
+            )
+        yield f"{best.need.risk.value} risk of running out of GPU memory: headroom {headroom} GiB per GPU{doubt}"
     assert best.size is not None
     assert best.device is not None
     predicted = forecast(decision.facts, best.size.settings_at(best.context_length), best.device).memory

@@ -44,9 +44,14 @@ class Need:
         return self.headroom_bytes >= self.wanted_headroom_bytes
 
     @property
+    def exceeds_lower_end(self) -> bool:
+        """Whether the KV cache does not fit the lower end of what a start may leave for it."""
+        return self.kv_cache_low_bytes is not None and self.kv_cache_bytes > self.kv_cache_low_bytes
+
+    @property
     def risk(self) -> OomRisk:
         """How close to the limit it runs: High also where the KV cache does not fit what a poor start would leave."""
-        if self.kv_cache_low_bytes is not None and self.kv_cache_bytes > self.kv_cache_low_bytes:
+        if self.exceeds_lower_end:
             return OomRisk.HIGH
         return assess_risk(self.headroom_bytes)
 
