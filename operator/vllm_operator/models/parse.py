@@ -50,7 +50,8 @@ def parse_model(
     inner = language_config(config)
     architecture = stated_architecture(config, inner)
     quantization = section(config, "quantization_config") or section(inner, "quantization_config")
-    caches = () if is_encoder_only(architecture) else model_caches(inner, architecture=architecture)
+    looks_both_ways = is_encoder_only(architecture) or is_bidirectional(inner)
+    caches = () if looks_both_ways else model_caches(inner, architecture=architecture)
     has_attention = any(isinstance(cache, _HEADED) for layer in caches for cache in layer) or not caches
     stated_kv = kv_cache_dtype_of_checkpoint(quantization, hf_quant_config)
     return ModelFacts(
@@ -71,7 +72,7 @@ def parse_model(
         num_experts=integer(inner, "num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"),
         is_multimodal=any(section(config, name) for name in TOWER_SECTIONS),
         needs_remote_code="auto_map" in config and architecture not in _BUILT_IN_DESPITE_AUTO_MAP,
-        generates=not (is_encoder_only(architecture) or architecture.endswith(_POOLING_SUFFIXES)),
+        generates=not (looks_both_ways or architecture.endswith(_POOLING_SUFFIXES)),
         is_encoder_decoder=flag(config, "is_encoder_decoder"),
         caches=caches,
         draft_caches=draft_caches(inner, caches),
@@ -99,6 +100,15 @@ def stated_architecture(config: Config, inner: Config) -> str:
 def is_encoder_only(architecture: str) -> bool:
     """Whether the class encodes whole texts at once and keeps no KV cache."""
     return architecture.startswith(_ENCODER_PREFIXES)
+
+
+def is_bidirectional(inner: Config) -> bool:
+    """Whether a decoder's class is told to attend both ways, which makes it an encoder without a KV cache.
+
+    Source: `is_causal` in vllm/model_executor/models/{gemma3,llama,qwen2,qwen3}.py and `Gemma3TextModelConfig`.
+    """
+    stated = flag(inner, "use_bidirectional_attention") and text(inner, "model_type") == "gemma3_text"
+    return stated or not flag(inner, "is_causal", default=True)
 
 
 def _assumptions(inner: Config, architecture: str) -> tuple[str, ...]:

@@ -128,7 +128,7 @@ def _batch_limits(
     defaults = default_batch(version, device_bytes=device.memory_bytes, product=device.product)
     factor = 2 if settings.flags.get("performance_mode") == "throughput" else 1
     whole_prompt = prefill_in_one_piece_tokens(version, max_model_len=length) or 0
-    if not facts.generates or settings.flags.get("enable_chunked_prefill") is False:
+    if _encodes_at_once(facts) or settings.flags.get("enable_chunked_prefill") is False:
         whole_prompt = max(whole_prompt, length, defaults.max_num_batched_tokens * factor)
     tokens = settings.max_num_batched_tokens or whole_prompt or defaults.max_num_batched_tokens * factor
     sequences = settings.max_num_seqs or defaults.max_num_seqs * factor
@@ -137,6 +137,14 @@ def _batch_limits(
     if settings.max_num_seqs is None:
         sequences = min(sequences, tokens)
     return tokens, sequences
+
+
+def _encodes_at_once(facts: ModelFacts) -> bool:
+    """Whether a text must pass in one piece: `is_chunked_prefill_supported` in vllm/config/model.py.
+
+    A decoder that is pooled reads its last token and takes a prompt in chunks, unless it scores each step.
+    """
+    return not facts.generates and (not facts.caches or "ProcessReward" in facts.architecture)
 
 
 def _batches_in_flight(facts: ModelFacts, settings: EngineSettings, version: EngineVersion) -> int:

@@ -248,6 +248,18 @@ def test_a_wrappers_language_model_gets_what_its_class_fills_in() -> None:
     assert sum(1 for (cache,) in facts.caches if isinstance(cache, AttentionCache) and cache.window) == 29
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param({"model_type": "gemma3_text", "use_bidirectional_attention": True}, id="embedding gemma"),
+        pytest.param({"is_causal": False}, id="not causal"),
+    ],
+)
+def test_decoders_told_to_attend_both_ways_keep_nothing(fields: dict[str, Any]) -> None:
+    facts = parse_model({**LLAMA, **fields})
+    assert (facts.caches, facts.generates) == ((), False)
+
+
 def test_encoders_keep_nothing_and_decoders_that_embed_do() -> None:
     encoder = parse_model({**LLAMA, "architectures": ["BertModel"], "model_type": "bert"})
     decoder = parse_model({**LLAMA, "architectures": ["Qwen2ForSequenceClassification"]})
@@ -265,7 +277,16 @@ def test_encoders_keep_nothing_and_decoders_that_embed_do() -> None:
             {"rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}},
             131072,
             131072,
-            id="yarn",
+            id="yarn, whose factor the stated length includes",
+        ),
+        pytest.param(
+            {"rope_parameters": {"full_attention": {"rope_type": "linear", "factor": 2.0}, "x": {"rope_type": "yarn"}}},
+            262144,
+            262144,
+            id="one scaling for each kind of layer",
+        ),
+        pytest.param(
+            {"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, 131072, 131072, id="yarn without original"
         ),
         pytest.param({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, 131072, 131072, id="llama3"),
         pytest.param(

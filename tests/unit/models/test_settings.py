@@ -7,6 +7,7 @@ from tests.unit.models.kv_oracle import oracle_facts
 
 from vllm_operator.models.facts import Device, EngineSettings
 from vllm_operator.models.gpu_generation import capability_of
+from vllm_operator.models.kv import kv_layout
 from vllm_operator.models.parse import parse_model
 from vllm_operator.models.settings import resolve_settings
 
@@ -151,3 +152,63 @@ def test_compute_capability_is_stated_or_known_by_product(
 ) -> None:
     device = Device(product=product, memory_bytes=GIB, compute_capability=stated)
     assert capability_of(device) == expected
+
+
+_OLMO_HYBRID = {
+    "architectures": ["OlmoHybridForCausalLM"],
+    "model_type": "olmo_hybrid",
+    "hidden_size": 3840,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 30,
+    "num_key_value_heads": 30,
+    "layer_types": [*["linear_attention"] * 3, "full_attention"] * 8,
+    "linear_num_key_heads": 30,
+    "linear_num_value_heads": 30,
+    "linear_key_head_dim": 96,
+    "linear_value_head_dim": 192,
+    "linear_conv_kernel_dim": 4,
+}
+_LING = {
+    "architectures": ["BailingMoeV2_5ForCausalLM"],
+    "model_type": "bailing_hybrid",
+    "hidden_size": 4096,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+    "head_dim": 128,
+    "layer_group_size": 8,
+    "kv_lora_rank": 512,
+    "qk_rope_head_dim": 64,
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "block_size", "bytes_one_sequence"),
+    [
+        pytest.param(_OLMO_HYBRID, 80, 8119910400, id="gated delta without checkpoints"),
+        pytest.param(_LING, 256, 620494848, id="lightning heads of the rotary size"),
+    ],
+)
+def test_states_of_other_hybrids_are_those_of_vllm(
+    config: dict[str, Any], block_size: int, bytes_one_sequence: int
+) -> None:
+    """Expected: what the planner of vLLM 0.33 made of the layers of its own class."""
+    length = 65536 if config is _OLMO_HYBRID else 131072
+    facts = parse_model({"torch_dtype": "bfloat16", "max_position_embeddings": length, "vocab_size": 1000, **config})
+    resolved = resolve_settings(facts, EngineSettings(), H100)
+    assert resolved.block_size == block_size
+    assert kv_layout(facts, resolved).bytes_one_sequence(length) == bytes_one_sequence
+
+
+@pytest.mark.parametrize(
+    ("architecture", "tokens"),
+    [
+        pytest.param("Qwen3ForSequenceClassification", 8192, id="last token: in chunks"),
+        pytest.param("Qwen2ForProcessRewardModel", 40960, id="each step: in one piece"),
+        pytest.param("BertModel", 40960, id="both ways: in one piece"),
+    ],
+)
+def test_pooling_models_take_prompts_in_chunks_where_the_pooling_allows(architecture: str, tokens: int) -> None:
+    config = {"model_type": "qwen3", "hidden_size": 1024, "num_hidden_layers": 2, "num_attention_heads": 16}
+    facts = parse_model({**config, "architectures": [architecture], "max_position_embeddings": 40960})
+    assert resolve_settings(facts, EngineSettings(), H100).max_num_batched_tokens == tokens

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 GATED_DELTA_CHECKPOINT_TOKENS: Final = 64
 """Chunk of the gated-delta and Kimi-delta prefill kernels, which keep a checkpoint only at its multiples."""
 _NO_CHECKPOINT_IN: Final = frozenset({"KimiLinearForCausalLM"})
+_NO_CHECKPOINT_OF: Final = frozenset({"olmo_hybrid"})
+"""Families of gated-delta layers with a kernel of their own that keeps no checkpoint within a prefill."""
 
 _STATE_DTYPES: Final = {"nemotron_h": "float32"}
 """What a family keeps its state in when its config does not say (vllm/model_executor/models/config.py)."""
@@ -41,7 +43,9 @@ def state_cache(config: Config, *, architecture: str) -> StateCache:
     if integer(config, "mamba_d_state", "ssm_state_size", "state_size"):
         return _mamba(config)
     if text(config, "model_type").startswith(_LIGHTNING):
-        heads, size = attention_heads(config), head_size(config)
+        # BailingHybridConfig sets `head_dim` to the rotary part of its latent attention.
+        latent = integer(config, "qk_rope_head_dim") if integer(config, "kv_lora_rank") else 0
+        heads, size = attention_heads(config), latent or head_size(config)
         return StateCache(heads=heads, head_elements=size * size)
     raise ModelConfigError(
         "layer_types", f"{architecture} has layers with a state whose size no field known here states"
@@ -68,6 +72,7 @@ def _gated_delta(config: Config) -> StateCache:
     keys = required(config, "linear_num_key_heads") * required(config, "linear_key_head_dim")
     heads = required(config, "linear_num_value_heads")
     value_size = required(config, "linear_value_head_dim")
+    is_plain = text(config, "model_type") in _NO_CHECKPOINT_OF
     return StateCache(
         conv_rows=integer(config, "linear_conv_kernel_dim", default=4) - 1,
         conv_channels=2 * keys + heads * value_size,
@@ -75,7 +80,7 @@ def _gated_delta(config: Config) -> StateCache:
         head_elements=value_size * required(config, "linear_key_head_dim"),
         state_dtype=text(config, "mamba_ssm_dtype", "mamba_ssm_cache_dtype") or "auto",
         keeps_drafts=True,
-        checkpoint_alignment=GATED_DELTA_CHECKPOINT_TOKENS,
+        checkpoint_alignment=None if is_plain else GATED_DELTA_CHECKPOINT_TOKENS,
         checkpoint_needs_hopper=True,
     )
 
