@@ -310,3 +310,86 @@ def test_more_gpus_never_hold_more_each(model: str, tensor_parallel: int, pipeli
     one = weights_of(facts, tensor_parallel_size=tensor_parallel, pipeline_parallel_size=pipeline)
     more = weights_of(facts, tensor_parallel_size=2 * tensor_parallel, pipeline_parallel_size=pipeline)
     assert more.loaded_bytes <= one.loaded_bytes
+
+
+_QWEN3_MOE = {
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "model_type": "qwen3_moe",
+    "hidden_size": 2048,
+    "intermediate_size": 6144,
+    "num_hidden_layers": 48,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+    "head_dim": 128,
+    "vocab_size": 151936,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "moe_intermediate_size": 768,
+    "tie_word_embeddings": False,
+}
+_GEMMA3_4B = {
+    "architectures": ["Gemma3ForConditionalGeneration"],
+    "model_type": "gemma3",
+    "text_config": {
+        "model_type": "gemma3_text",
+        "hidden_size": 2560,
+        "intermediate_size": 10240,
+        "num_hidden_layers": 34,
+    },
+    "vision_config": {
+        "model_type": "siglip_vision_model",
+        "hidden_size": 1152,
+        "image_size": 896,
+        "intermediate_size": 4304,
+        "num_attention_heads": 16,
+        "num_hidden_layers": 27,
+        "patch_size": 14,
+        "vision_use_head": False,
+    },
+    "mm_tokens_per_image": 256,
+}
+_MINICPM3 = {
+    "architectures": ["MiniCPM3ForCausalLM"],
+    "model_type": "minicpm3",
+    "hidden_size": 2560,
+    "intermediate_size": 6400,
+    "num_hidden_layers": 62,
+    "num_attention_heads": 40,
+    "num_key_value_heads": 40,
+    "vocab_size": 73448,
+    "kv_lora_rank": 256,
+    "q_lora_rank": 768,
+    "qk_nope_head_dim": 64,
+    "qk_rope_head_dim": 32,
+    "tie_word_embeddings": False,
+}
+_REWARD = {
+    "architectures": ["Qwen2ForRewardModel"],
+    "model_type": "qwen2",
+    "hidden_size": 3584,
+    "intermediate_size": 18944,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "vocab_size": 152064,
+    "tie_word_embeddings": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("config", "tensor_parallel", "pipeline", "expected"),
+    [
+        pytest.param(_QWEN3_MOE, 2, 2, (15583625216, 15583625216), id="embedding and head on each stage"),
+        pytest.param(_GEMMA3_4B, 1, 1, (8600158944,), id="fields that the class fills in"),
+        pytest.param(_MINICPM3, 1, 1, (8524051456,), id="value heads of the hidden size"),
+        pytest.param(_REWARD, 1, 1, (14192647172,), id="float32 reward head"),
+    ],
+)
+def test_weights_are_those_that_vllm_allocates(
+    config: dict[str, Any], tensor_parallel: int, pipeline: int, expected: tuple[int, ...]
+) -> None:
+    """Expected: bytes of the parameters of vLLM 0.33's own classes on PyTorch's meta device."""
+    facts = parse_model({"torch_dtype": "bfloat16", "max_position_embeddings": 4096, **config})
+    asked = EngineSettings(tensor_parallel_size=tensor_parallel, pipeline_parallel_size=pipeline)
+    stages = weights_by_stage(facts, resolve_settings(facts, asked, H100), H100)
+    assert [stage.parameter_bytes for stage in stages] == pytest.approx(list(expected), rel=1e-5)

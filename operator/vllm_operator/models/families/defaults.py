@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from vllm_operator.models.weights.fields import text
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -63,7 +61,8 @@ DEFAULTS: Final[Mapping[str, Mapping[str, Any]]] = {
 
 def with_class_defaults(config: Config) -> Config:
     """Return the config with the fields that it leaves out filled in, where its class is known here."""
-    defaults = DEFAULTS.get(text(config, "model_type"))
+    family = config.get("model_type")
+    defaults = DEFAULTS.get(family) if isinstance(family, str) else None
     if defaults is None or all(name in config for name in defaults):
         return config
     return {**defaults, **config}

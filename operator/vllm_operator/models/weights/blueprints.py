@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from vllm_operator.models.families.defaults import with_class_defaults
 from vllm_operator.models.weights.families import encoders, hybrids, interleaved
 from vllm_operator.models.weights.families.decoder import dbrx, decoder
 from vllm_operator.models.weights.families.deepseek_v4 import deepseek_v4
@@ -12,6 +13,7 @@ from vllm_operator.models.weights.families.latent import latent_decoder, minicpm
 from vllm_operator.models.weights.families.towers import TOWERS
 from vllm_operator.models.weights.families.traits import TRAITS
 from vllm_operator.models.weights.fields import integer, items, section, text
+from vllm_operator.models.weights.modules import Tensor, divided, whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -69,14 +71,43 @@ def blueprint(config: Config) -> Blueprint:
     if not inner:
         tower = TOWERS.get(text(config, "model_type")) if section(config, "vision_config") else None
         return _with_tower(_language_model(config), config, tower)
-    model = {**_inherited(config), **inner}
+    model = with_class_defaults({**inner, **_inherited(config)})
     return _with_tower(_language_model(model), config, TOWERS.get(text(config, "model_type")))
 
 
 def _inherited(config: Config) -> dict[str, Any]:
     """What a wrapper says for the model inside it."""
-    names = ("tie_word_embeddings",)
-    return {name: config[name] for name in names if config.get(name) is not None}
+    stated = config.get("tie_word_embeddings")
+    if isinstance(stated, bool):
+        return {"tie_word_embeddings": stated}
+    return {"tie_word_embeddings": True} if text(config, "model_type") in _TIED_WRAPPERS else {}
+
+
+_TIED_WRAPPERS = frozenset(
+    {
+        "aya_vision",
+        "cohere2_vision",
+        "ernie4_5_vl_moe",
+        "gemma3",
+        "gemma3n",
+        "gemma4",
+        "glmasr",
+        "got_ocr2",
+        "granite_speech",
+        "granite_speech_plus",
+        "lfm2_vl",
+        "lighton_ocr",
+        "ovis2",
+        "paligemma",
+        "qwen3_asr",
+        "voxtral_realtime",
+    }
+)
+"""Wrappers whose class ties the head of the model inside where they are silent, whatever that model says.
+
+Mistral 3 and InternVL are left out: vLLM unties them when it sees the head that their checkpoints ship.
+Sources: vllm/config/vllm.py `with_hf_config`@0.33.0, the composite config classes of transformers 5.
+"""
 
 
 def _with_tower(model: Blueprint, config: Config, tower: Callable[[Config], Layer] | None) -> Blueprint:
@@ -105,6 +136,37 @@ def _architecture(model: Config) -> str:
 
 def _language_model(model: Config) -> Blueprint:
     kind = text(model, "model_type") or _KIND_BY_ARCHITECTURE.get(_architecture(model), "")
+    found = _by_kind(model, kind)
+    found = replace(found, last=found.last + _reward_head(model))
+    if kind in _EMBEDDING_EVERYWHERE or kind in _VOCABULARY_EVERYWHERE:
+        both = found.vocabulary_everywhere or kind in _VOCABULARY_EVERYWHERE
+        return replace(found, embedding_everywhere=True, vocabulary_everywhere=both)
+    return found
+
+
+_VOCABULARY_EVERYWHERE = frozenset(
+    {"dbrx", "granitemoe", "granitemoehybrid", "granitemoeshared", "jamba", "mixtral", "nemotron_h", "olmoe", "phimoe"}
+    | {"qwen2_moe", "qwen3_moe", "qwen3_next", "stablelm"}
+)
+"""Families whose class makes embedding and head on each pipeline stage (`vllm/model_executor/models/*.py`@0.33.0)."""
+_EMBEDDING_EVERYWHERE = frozenset({"qwen3_5", "qwen3_5_text", "qwen3_5_moe", "qwen3_5_moe_text"})
+"""Families whose class makes the embedding on each pipeline stage, and the head on the last only."""
+
+
+def _reward_head(model: Config) -> Layer:
+    """Two float32 layers that score a token (qwen2_rm.py), for models of reward."""
+    if _architecture(model) not in ("Qwen2ForRewardModel", "Qwen2ForProcessRewardModel"):
+        return ()
+    hidden = integer(model, "hidden_size")
+    labels = 2 if "Process" in _architecture(model) else 1
+    return (
+        Tensor(name="score.0", extents=(divided(hidden, 1), whole(hidden + 1)), dtype="float32"),
+        Tensor(name="score.2", extents=(whole(labels), divided(hidden, 1)), dtype="float32"),
+        Tensor(name="score.2.bias", extents=(whole(labels),), dtype="float32"),
+    )
+
+
+def _by_kind(model: Config, kind: str) -> Blueprint:
     builder = _BUILDERS.get(kind)
     if builder is not None:
         return builder(model)

@@ -127,6 +127,8 @@ class Blueprint:
     layers: tuple[Layer, ...] = ()
     last: Layer = ()
     """Held by the last stage: final norm, output head."""
+    embedding_everywhere: bool = False
+    """Every pipeline stage builds the embedding."""
     vocabulary_everywhere: bool = False
     """Every pipeline stage builds the embedding and the head, used or not."""
     tied: bool = False

@@ -80,7 +80,7 @@ def bytes_per_stage(
         is_first, is_last = stage == 0, stage == ranks.pipeline - 1
         if is_first:
             total += first
-        elif blueprint.vocabulary_everywhere or (is_last and blueprint.tied):
+        elif blueprint.embedding_everywhere or blueprint.vocabulary_everywhere or (is_last and blueprint.tied):
             total += embedding
         if is_last:
             total += last

@@ -43,7 +43,8 @@ def latent_decoder(config: Config) -> Blueprint:
 
 def minicpm3(config: Config) -> Blueprint:
     """MiniCPM3: latent attention in a dense decoder with a tied head."""
-    return latent_decoder({"tie_word_embeddings": True, **config})
+    value = hidden_size(config) // max(1, head_count(config))
+    return latent_decoder({"tie_word_embeddings": True, "v_head_dim": value, **config})
 
 
 def latent_attention(config: Config, *, name: str = LAYER + "self_attn") -> Layer:
