@@ -363,6 +363,24 @@ _MINICPM3 = {
     "qk_rope_head_dim": 32,
     "tie_word_embeddings": False,
 }
+_LONGCAT = {
+    "architectures": ["LongcatFlashForCausalLM"],
+    "model_type": "longcat_flash",
+    "hidden_size": 6144,
+    "num_layers": 28,
+    "num_attention_heads": 64,
+    "vocab_size": 131072,
+    "ffn_hidden_size": 12288,
+    "expert_ffn_hidden_size": 2048,
+    "kv_lora_rank": 512,
+    "q_lora_rank": 1536,
+    "qk_nope_head_dim": 128,
+    "qk_rope_head_dim": 64,
+    "v_head_dim": 128,
+    "n_routed_experts": 512,
+    "zero_expert_num": 256,
+    "moe_topk": 12,
+}
 _REWARD = {
     "architectures": ["Qwen2ForRewardModel"],
     "model_type": "qwen2",
@@ -382,6 +400,7 @@ _REWARD = {
         pytest.param(_QWEN3_MOE, 2, 2, (15583625216, 15583625216), id="embedding and head on each stage"),
         pytest.param(_GEMMA3_4B, 1, 1, (8600158944,), id="fields that the class fills in"),
         pytest.param(_MINICPM3, 1, 1, (8524051456,), id="value heads of the hidden size"),
+        pytest.param(_LONGCAT, 8, 1, (141934854144,), id="two attentions around one part of experts"),
         pytest.param(_REWARD, 1, 1, (14192647172,), id="float32 reward head"),
     ],
 )

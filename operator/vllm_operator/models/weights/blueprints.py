@@ -9,7 +9,7 @@ from vllm_operator.models.families.defaults import with_class_defaults
 from vllm_operator.models.weights.families import encoders, hybrids, interleaved
 from vllm_operator.models.weights.families.decoder import dbrx, decoder
 from vllm_operator.models.weights.families.deepseek_v4 import deepseek_v4
-from vllm_operator.models.weights.families.latent import latent_decoder, minicpm3
+from vllm_operator.models.weights.families.latent import latent_decoder, longcat_flash, minicpm3
 from vllm_operator.models.weights.families.towers import TOWERS
 from vllm_operator.models.weights.families.traits import TRAITS
 from vllm_operator.models.weights.fields import integer, items, section, text
@@ -30,6 +30,7 @@ _BUILDERS: dict[str, Callable[[Config], Blueprint]] = {
     "glm4_moe_lite": latent_decoder,
     "deepseek_v4": deepseek_v4,
     "dbrx": dbrx,
+    "longcat_flash": longcat_flash,
     "minicpm3": minicpm3,
     "minimax": interleaved.minimax_text,
     "minimax_m1": interleaved.minimax_text,

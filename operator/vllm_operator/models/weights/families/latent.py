@@ -5,6 +5,7 @@ Source: vLLM 0.33 `models/deepseek_v2.py:DeepseekV2MLAAttention`, `Indexer`.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vllm_operator.models.weights.families.decoder import (
@@ -45,6 +46,18 @@ def minicpm3(config: Config) -> Blueprint:
     """MiniCPM3: latent attention in a dense decoder with a tied head."""
     value = hidden_size(config) // max(1, head_count(config))
     return latent_decoder({"tie_word_embeddings": True, "v_head_dim": value, **config})
+
+
+def longcat_flash(config: Config) -> Blueprint:
+    """LongCat-Flash: two attentions and two dense parts per layer around one of experts (longcat_flash.py)."""
+    traits = replace(LATENT_TRAITS, routing_bias=True, router_dtype="float32")
+    hidden, idle = hidden_size(config), integer(config, "zero_expert_num")
+    sizes = {"intermediate_size": integer(config, "ffn_hidden_size", "intermediate_size")}
+    experts = {**config, "moe_intermediate_size": integer(config, "expert_ffn_hidden_size", "moe_intermediate_size")}
+    half = layer_norms(traits, hidden) + latent_attention(config) + mlp({**config, **sizes}, traits)
+    router = Tensor(name=LAYER + "mlp.router", extents=(whole(idle), whole(hidden + 1)), dtype="float32")
+    layer = half + half + moe_modules(experts, traits) + (router,)
+    return assemble(config, traits, (layer,) * layer_count(config))
 
 
 def latent_attention(config: Config, *, name: str = LAYER + "self_attn") -> Layer:
