@@ -7,6 +7,12 @@ import uuid
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
+
+# CI tries the same examples each time: a failure there is a change's fault. Everywhere else new ones are looked for.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    settings.load_profile("ci")
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator

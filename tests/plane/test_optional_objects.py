@@ -112,12 +112,15 @@ def test_a_network_policy_is_restored_when_it_is_edited_and_removed_when_it_is_n
 
 
 @pytest.fixture
-def without_prometheus(api: Api) -> Iterator[None]:
-    """The cluster has no PodMonitors, and has none again afterwards."""
+def without_prometheus(scene: Scene, api: Api) -> Iterator[None]:
+    """The cluster has no PodMonitors, and has none again afterwards, as the operator then knows from its start."""
     if api.find("CustomResourceDefinition", POD_MONITORS) is not None:
         pytest.skip("the given cluster has the Prometheus operator")
     yield
     api.delete("CustomResourceDefinition", POD_MONITORS)
+    api.wait_gone("CustomResourceDefinition", POD_MONITORS)
+    scene.stop_operator()
+    scene.start_operator()
 
 
 def test_a_pod_monitor_is_left_out_with_the_reason_until_its_api_is_installed(

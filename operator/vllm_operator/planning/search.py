@@ -96,8 +96,11 @@ def search(question: Question, classes: Iterable[ClassCapacity]) -> list[Candida
         judged.extend(_judge(question, capacity, parallelism) for capacity, parallelism in group)
         if any(_meets_workload(question, candidate) for candidate in judged):
             break
-    if not any(_holds(candidate) for candidate in judged):
-        judged.extend(_with_pipelines(question, classes))
+    if not any(candidate.verdict is Verdict.FITS for candidate in judged):
+        pipelines = _with_pipelines(question, classes)
+        # Where something holds once GPUs are free, stages are worth it only if they start now.
+        only_now = any(_holds(candidate) for candidate in judged)
+        judged.extend(one for one in pipelines if one.verdict is Verdict.FITS or not only_now)
     return sorted(judged, key=lambda candidate: _preference(question, candidate))
 
 

@@ -87,7 +87,15 @@ class TestVerdict:
         three_each = inventory(node("H100", "a", 6), node("H100", "b", 6))
         found = planned(LLAMA_70B, three_each, replicas=2, **EIGHT_8K)
         assert found.verdict is Verdict.FITS
-        assert planned(LLAMA_70B, three_each, replicas=3, **EIGHT_8K).verdict is Verdict.FITS_IF_FREED
+        in_fours = {"tensorParallelSize": 4, "pipelineParallelSize": 1}
+        found = planned(LLAMA_70B, three_each, replicas=3, engine=in_fours, **EIGHT_8K)
+        assert found.verdict is Verdict.FITS_IF_FREED
+
+    def test_pipeline_stages_are_taken_where_only_they_find_room_for_all_replicas_now(self) -> None:
+        three_each = inventory(node("H100", "a", 6), node("H100", "b", 6))
+        found = planned(LLAMA_70B, three_each, replicas=3, **EIGHT_8K)
+        assert found.verdict is Verdict.FITS
+        assert (found.tensor_parallel_size, found.pipeline_parallel_size) == (1, 3)
 
     def test_a_cordoned_node_counts_as_capacity_that_may_come_back(self) -> None:
         found = planned(LLAMA_8B, inventory(node("H100", "a", 8, cordoned=True)), **EIGHT_8K)
