@@ -1,7 +1,7 @@
 """The documented feasibility arithmetic: weights, KV cache and overhead against what vLLM may take of the GPUs.
 
 These formulas are public and meant to be checked with a pocket calculator. They are the floor of every verdict;
-`planning.candidates` puts the sharper prediction of `models.memory` on top of them. Everything is in bytes; GiB appears
+`planning.need` puts the sharper prediction of `models.memory` on top of them. Everything is in bytes; GiB appears
 in the report only (docs/decisions/0006-units-and-rounding.md).
 """
 
@@ -10,6 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from vllm_operator.api.status import FeasibilityReport
+from vllm_operator.models.caches import AttentionCache
+from vllm_operator.models.errors import ModelConfigError
+from vllm_operator.models.facts import Device, EngineSettings, ModelFacts
+from vllm_operator.models.kv import kv_layout
+from vllm_operator.models.settings import resolve_settings
 from vllm_operator.planning.plan import OomRisk
 
 if TYPE_CHECKING:
@@ -152,8 +157,8 @@ def compute_kv_cache_memory(
     """Bytes of KV cache that `concurrency` sequences of `context_len` tokens need on one GPU.
 
     For plain attention 2 (keys and values) × KV heads × head size × layers × context × concurrency × bytes per element,
-    times the fragmentation factor. A `layout` (from `models.kv.kv_layout`) replaces the plain part by vLLM's own block
-    arithmetic, which is the only right one for MLA, sliding windows, hybrid state, shared KV and tensor parallelism.
+    times the fragmentation factor. MLA, sliding windows, hybrid state and shared KV follow vLLM's own block arithmetic
+    instead, on one GPU; give the `layout` (from `models.kv.kv_layout`) of other settings, such as tensor parallelism.
     For example Llama-3.1-8B (8 KV heads of 128, 32 layers) at 8192 tokens × 8 in bf16: 8.0 GiB × 1.15 = 9.2 GiB.
 
     Raises:
@@ -164,11 +169,32 @@ def compute_kv_cache_memory(
             f"context_len ({context_len}), concurrency ({concurrency}) and fragmentation_factor "
             f"({fragmentation_factor}) must not be negative"
         )
+    layout = layout or _own_layout(facts, kv_dtype, dtype)
     if layout is not None:
         return round(layout.bytes_one_sequence(context_len) * concurrency * fragmentation_factor)
     element_bytes = kv_bytes_per_element(kv_dtype, facts.dtype if dtype == "auto" else dtype)
     elements = 2 * facts.num_kv_heads * facts.head_dim * facts.num_layers * context_len * concurrency
     return round(elements * element_bytes * fragmentation_factor)
+
+
+_LAYOUT_DEVICE = Device(product=None, memory_bytes=80 * GIB)
+"""Stands for any large GPU: what a layout takes of it is vLLM's batch size, which sliding windows reserve for."""
+
+
+def _own_layout(facts: AttentionFacts, kv_dtype: str, dtype: str) -> KvLayout | None:
+    """vLLM's layout of a model with other layers than plain attention; None where the plain formula is right."""
+    if not isinstance(facts, ModelFacts) or _is_plain(facts):
+        return None
+    settings = EngineSettings(dtype=_KV_DTYPE_ALIASES.get(dtype, dtype), kv_cache_dtype=kv_dtype)
+    try:
+        return kv_layout(facts, resolve_settings(facts, settings, _LAYOUT_DEVICE))
+    except ModelConfigError as error:
+        raise ValueError(str(error)) from error
+
+
+def _is_plain(facts: ModelFacts) -> bool:
+    plain = AttentionCache(num_kv_heads=facts.num_kv_heads, head_size=facts.head_dim, head_size_v=facts.head_dim)
+    return not facts.caches or facts.caches == ((plain,),) * facts.num_layers
 
 
 def compute_overhead(vram_total_bytes: int, tp_size: int = 1, fixed_overhead_gb: float | None = None) -> int:
@@ -319,17 +345,19 @@ def compute_max_context_at_concurrency(
 ) -> int:
     """How many tokens each of `concurrency` sequences may have; never below 0.
 
-    For plain attention bytes are proportional to tokens and one division answers. A `layout` counts whole blocks and
-    fixed state, so there the answer is searched for, up to `max_model_len` when given.
+    For plain attention bytes are proportional to tokens and one division answers. A layout counts whole blocks and
+    fixed state, so there the answer is searched for. It is at most `max_model_len` when that is given.
     """
     available_bytes = allocatable_bytes - weights_bytes - overhead_bytes
     if available_bytes <= 0 or concurrency <= 0:
         return 0
+    layout = layout or _own_layout(facts, kv_dtype, dtype)
     if layout is not None:
         per_sequence_bytes = int(available_bytes / (concurrency * fragmentation_factor))
         return longest_context(layout, per_sequence_bytes, max_model_len)
     token_bytes = compute_kv_cache_memory(facts, 1, 1, kv_dtype, dtype, 1.0) * fragmentation_factor
-    return int(available_bytes / token_bytes) // concurrency if token_bytes > 0 else 0
+    longest = int(available_bytes / token_bytes) // concurrency if token_bytes > 0 else 0
+    return longest if max_model_len is None else min(longest, max_model_len)
 
 
 LONGEST_SEARCHED_CONTEXT = 1 << 24

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vllm_operator.models.catalogue import lookup
 from vllm_operator.planning.memory import (
     BYTES_TO_GIB,
     GIB,
@@ -19,6 +21,9 @@ from vllm_operator.planning.memory import (
     compute_overhead,
     compute_weights_memory,
 )
+
+if TYPE_CHECKING:
+    from vllm_operator.models.facts import ModelFacts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +86,47 @@ def test_an_fp8_cache_halves_the_need(kv_dtype: str) -> None:
 def test_an_unknown_kv_dtype_is_refused_by_name() -> None:
     with pytest.raises(ValueError, match="'int3'"):
         compute_kv_cache_memory(LLAMA_8B, 8192, 8, "int3")
+
+
+def known(model: str) -> ModelFacts:
+    facts = lookup(model)
+    assert facts is not None
+    return facts
+
+
+@pytest.mark.parametrize(
+    ("model", "expected_bytes"),
+    [
+        # 61 layers × (512 + 64) elements × 2 bytes; the plain formula would say 25 times as much.
+        pytest.param("deepseek-ai/DeepSeek-R1", 61 * 576 * 2 * 8192 * 8, id="latent-attention"),
+        pytest.param("Qwen/Qwen3-8B", 2 * 8 * 128 * 36 * 2 * 8192 * 8, id="plain-attention"),
+    ],
+)
+def test_facts_alone_decide_which_arithmetic_a_model_follows(model: str, expected_bytes: int) -> None:
+    assert compute_kv_cache_memory(known(model), 8192, 8, "auto", "bfloat16", 1.0) == expected_bytes
+
+
+def test_a_hybrid_pays_for_its_attention_layers_and_a_fixed_state_per_sequence() -> None:
+    facts = known("Qwen/Qwen3-Next-80B-A3B-Instruct")
+    one, two = (compute_kv_cache_memory(facts, length, 1, fragmentation_factor=1.0) for length in (65536, 131072))
+    # 12 of its 48 layers attend, with 2 heads of 256; blocks are whole, so the state decides the remainder.
+    assert two - one == pytest.approx(2 * 2 * 256 * 12 * 2 * 65536, rel=0.02)
+    assert 2 * one > two
+
+
+@pytest.mark.parametrize("model", ["deepseek-ai/DeepSeek-R1", "Qwen/Qwen3-8B", "google/gemma-3-12b-it"])
+def test_trade_offs_from_facts_alone_keep_to_the_need(model: str) -> None:
+    facts, room = known(model), 20 * GIB
+    crowd = compute_max_concurrency_at_context(room, 0, 0, facts, 8192)
+    assert compute_kv_cache_memory(facts, 8192, crowd) <= room < compute_kv_cache_memory(facts, 8192, crowd + 1)
+    longest = compute_max_context_at_concurrency(room, 0, 0, facts, 8)
+    assert compute_kv_cache_memory(facts, longest, 8) <= room + 8 < compute_kv_cache_memory(facts, longest + 16, 8)
+    assert compute_max_context_at_concurrency(room, 0, 0, facts, 8, max_model_len=100) == 100
+
+
+def test_an_unknown_kv_dtype_is_refused_for_every_kind_of_attention() -> None:
+    with pytest.raises(ValueError, match="int3"):
+        compute_kv_cache_memory(known("deepseek-ai/DeepSeek-R1"), 8192, 8, "int3")
 
 
 @pytest.mark.parametrize(
