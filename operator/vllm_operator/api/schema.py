@@ -44,7 +44,13 @@ COLUMNS: Final = (
     ("Age", "date", ".metadata.creationTimestamp", 0, "Age."),
     ("GPU", "string", ".status.plan.gpuProduct", 1, "GPU product that was planned for."),
     ("Context", "integer", ".status.plan.maxModelLen", 1, "Tokens of one sequence."),
-    ("Concurrency", "integer", ".status.plan.maxNumSeqs", 1, "Sequences in one batch."),
+    (
+        "Concurrency",
+        "integer",
+        ".status.feasibility.maxConcurrencyAtContext",
+        1,
+        "Sequences of that length that fit at once.",
+    ),
     ("Headroom", "number", ".status.feasibility.headroomGb", 1, "GiB per GPU that stay free."),
     ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', 1, "What to know or do next."),
 )
