@@ -19,7 +19,6 @@ COMPUTE_MAJOR: Final = "nvidia.com/gpu.compute.major"
 COMPUTE_MINOR: Final = "nvidia.com/gpu.compute.minor"
 PRESENT: Final = "nvidia.com/gpu.present"
 VGPU_PRESENT: Final = "nvidia.com/vgpu.present"
-MIG_STRATEGY: Final = "nvidia.com/mig.strategy"
 MIG_STATE: Final = "nvidia.com/mig.config.state"
 TIMESTAMP: Final = "nvidia.com/gfd.timestamp"
 

@@ -88,11 +88,3 @@ class Watcher:
         del objects
         self.synced.set()
         return version
-
-
-class Lister(Watcher):
-    """Periodic authoritative lists only, beside a watch that somebody else keeps (Kopf's of the VLLMDeployments)."""
-
-    async def _list_and_watch(self) -> None:
-        await self.list_once()
-        await asyncio.sleep(self.resync_seconds * self.jitter())
