@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 PREFIX = "VLLM_OPERATOR_"
+_LISTS = ("watch_namespaces", "webhook_names")
 
 
 class SettingsError(Exception):
@@ -32,6 +33,14 @@ class Settings(BaseModel):
     """Its port."""
     webhook_cert_dir: Path | None = None
     """Directory with `tls.crt` and `tls.key`; unset: no webhook is served."""
+    webhook_cert_secret: str | None = None
+    """Secret of its namespace in which the operator keeps its own certificate; unset: somebody else keeps the files."""
+    webhook_cert_days: Annotated[float, Field(gt=0, le=3650)] = 90.0
+    """Days for which such a certificate is made; it is replaced after two thirds of them."""
+    webhook_configuration: str | None = None
+    """ValidatingWebhookConfiguration that is to trust such a certificate."""
+    webhook_names: tuple[str, ...] = ()
+    """Names under which the API server calls the webhook, for such a certificate."""
     watch_namespaces: tuple[str, ...] = ()
     """Namespaces to watch; empty: all."""
     namespace: str = "default"
@@ -63,7 +72,7 @@ def load_settings(environment: dict[str, str] | None = None) -> Settings:
     for name in Settings.model_fields:
         text = variables.get(PREFIX + name.upper())
         if text is not None and text != "":
-            stated[name] = text.split(",") if name == "watch_namespaces" else text
+            stated[name] = text.split(",") if name in _LISTS else text
     if endpoint := variables.get("HF_ENDPOINT"):
         stated["hub_endpoint"] = endpoint
     try:

@@ -126,7 +126,8 @@ def test_no_right_is_a_wildcard_and_secrets_are_read_by_name_only(variant: str) 
     for rule in rules(variant, "ClusterRole", "Role"):
         assert "*" not in [*rule["apiGroups"], *rule["resources"], *rule["verbs"]]
         if "secrets" in rule["resources"]:
-            assert rule["verbs"] == ["get"]
+            # Of one Secret alone more is allowed: that of the webhook's own certificate, where the operator keeps it.
+            assert rule["verbs"] == ["get", *(["update"] if "resourceNames" in rule else [])]
 
 
 @every_variant
@@ -151,6 +152,8 @@ def test_the_operator_may_write_every_kind_that_it_makes_and_watch_what_it_reads
 
 def test_in_the_namespaced_mode_only_the_inventory_is_read_cluster_wide() -> None:
     for rule in rules("namespaced", "ClusterRole"):
+        if rule["resources"] == ["validatingwebhookconfigurations"]:
+            continue
         assert rule["verbs"] == ["list", "watch"]
         assert set(rule["resources"]) <= {"nodes", "pods", *(resource.plural for resource in CAPACITY)}
     bound = {binding["metadata"]["namespace"] for binding in of_kind("namespaced", "RoleBinding")}
@@ -170,6 +173,36 @@ def test_the_webhook_leads_to_the_handler_and_never_sees_what_leaves_the_spec_al
     assert webhook["timeoutSeconds"] == 5
     assert "object.spec != oldObject.spec" in webhook["matchConditions"][0]["expression"]
     assert webhook["rules"][0]["resources"] == [PLURAL]
+
+
+@pytest.mark.parametrize("variant", ["default", "namespaced"])
+def test_the_certificate_that_the_operator_keeps_is_named_alike_everywhere(variant: str) -> None:
+    (container,) = operator_pod(variant)["containers"]
+    given = load_settings({entry["name"]: entry.get("value") or NAMESPACE for entry in container["env"]})
+    (secret,) = of_kind(variant, "Secret")
+    (configuration,) = of_kind(variant, "ValidatingWebhookConfiguration")
+    service = configuration["webhooks"][0]["clientConfig"]["service"]
+
+    assert given.webhook_cert_secret == secret["metadata"]["name"]
+    assert "data" not in secret, "an upgrade would take the certificate away"
+    assert given.webhook_configuration == configuration["metadata"]["name"]
+    assert f"{service['name']}.{service['namespace']}.svc" in given.webhook_names
+    named = {
+        (resource, name): rule["verbs"]
+        for rule in rules(variant, "ClusterRole", "Role")
+        for resource in rule["resources"]
+        for name in rule.get("resourceNames", ())
+    }
+    assert named["secrets", given.webhook_cert_secret] == ["get", "update"]
+    assert named["validatingwebhookconfigurations", given.webhook_configuration] == ["get", "update"]
+
+
+@pytest.mark.parametrize("variant", ["cert-manager", "secret", "no webhook"])
+def test_a_certificate_that_somebody_else_keeps_gives_the_operator_no_right_to_it(variant: str) -> None:
+    assert of_kind(variant, "Secret") == []
+    resources = {resource for rule in rules(variant, "ClusterRole", "Role") for resource in rule["resources"]}
+    assert "validatingwebhookconfigurations" not in resources
+    assert not any("secrets" in rule["resources"] and "resourceNames" in rule for rule in rules(variant, "Role"))
 
 
 def test_without_a_webhook_nothing_of_it_is_left() -> None:

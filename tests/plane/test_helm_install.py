@@ -5,12 +5,16 @@ KWOK pretends to run its pod; that the pod really works is shown where the opera
 
 from __future__ import annotations
 
+import base64
 import subprocess
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 from tests.controlplane.tools import CHART, helm
 from tests.plane.models import LLAMA_8B, deployment
+
+from vllm_operator.runtime.certificates import issue
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +26,7 @@ pytestmark = pytest.mark.control_plane
 
 RELEASE = "chart-test"
 NAME = "chart-test-vllm-operator"
+CA_BUNDLE = base64.b64encode(issue(["webhook"], valid=timedelta(days=1), now=datetime.now(UTC)).bundle).decode()
 
 
 @pytest.fixture
@@ -54,18 +59,22 @@ def test_default_values_install_and_the_pod_is_admitted_under_restricted(
     assert conditions.get("ReplicaFailure") is None
     webhook = api.get("ValidatingWebhookConfiguration", NAME)["webhooks"][0]
     assert webhook["clientConfig"]["service"]["name"] == f"{NAME}-webhook"
-    assert webhook["clientConfig"]["caBundle"]
     assert webhook["failurePolicy"] == "Ignore"
 
 
-def test_an_upgrade_keeps_the_certificate(api: Api, namespace: str, run_helm: Callable[..., str]) -> None:
-    before = api.get("Secret", f"{NAME}-webhook-tls", namespace)["data"]
+def test_an_upgrade_keeps_the_certificate_that_the_operator_has_made(
+    api: Api, namespace: str, run_helm: Callable[..., str]
+) -> None:
+    made = {"ca.crt": "Y2E=", "tls.crt": "Y2VydA==", "tls.key": "a2V5"}
+    api.patch("Secret", f"{NAME}-webhook-tls", {"data": made}, namespace)
+    webhooks = api.get("ValidatingWebhookConfiguration", NAME)["webhooks"]
+    webhooks[0]["clientConfig"]["caBundle"] = CA_BUNDLE
+    api.patch("ValidatingWebhookConfiguration", NAME, {"webhooks": webhooks})
 
     run_helm("upgrade", RELEASE, str(CHART), "--set=logLevel=debug")
 
-    assert api.get("Secret", f"{NAME}-webhook-tls", namespace)["data"] == before
-    bundle = api.get("ValidatingWebhookConfiguration", NAME)["webhooks"][0]["clientConfig"]["caBundle"]
-    assert bundle == before["ca.crt"]
+    assert api.get("Secret", f"{NAME}-webhook-tls", namespace)["data"] == made
+    assert api.get("ValidatingWebhookConfiguration", NAME)["webhooks"][0]["clientConfig"]["caBundle"] == CA_BUNDLE
 
 
 def test_uninstalling_keeps_the_crd_and_what_users_made(api: Api, namespace: str, run_helm: Callable[..., str]) -> None:

@@ -39,6 +39,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
+{{/* Names under which the API server calls the webhook. */}}
+{{- define "vllm-operator.webhookNames" -}}
+{{- $host := printf "%s.%s.svc" (include "vllm-operator.webhookService" .) .Release.Namespace -}}
+{{- printf "%s,%s.cluster.local" $host $host -}}
+{{- end -}}
+
+{{/* Not empty where somebody else keeps the certificate. */}}
+{{- define "vllm-operator.mountsCertificate" -}}
+{{- if and .Values.webhook.enabled (ne .Values.webhook.certificates.mode "self-managed") }}true{{ end -}}
+{{- end -}}
+
 {{/* Rights to the objects that the operator makes, wherever it watches. */}}
 {{- define "vllm-operator.workloadRules" -}}
 - apiGroups: [vllm-operator.io]

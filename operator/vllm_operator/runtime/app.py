@@ -7,7 +7,7 @@ import logging
 import random
 import ssl
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 import kopf
@@ -36,6 +36,7 @@ from vllm_operator.runtime.queue import KeyQueue
 from vllm_operator.runtime.reconciler import Reconciler, Shared
 from vllm_operator.runtime.resources import Resources
 from vllm_operator.runtime.watch import Watcher
+from vllm_operator.runtime.webhook_tls import CertificateKeeper, ServedCertificate
 from vllm_operator.runtime.writer import Writer
 
 if TYPE_CHECKING:
@@ -162,6 +163,8 @@ class Operator:
             )
             for namespace in namespaces
         )
+        self._certificate = ServedCertificate(settings.webhook_cert_dir) if settings.webhook_cert_dir else None
+        self._keeper = self._certificate_keeper()
         self._kopf_ready = asyncio.Event()
         self._working = asyncio.Event()
         self._metrics.observe("vllm_operator_queue_depth", "Resources that wait.", lambda: float(len(self._queue)))
@@ -169,6 +172,11 @@ class Operator:
             "vllm_operator_late_queue_depth",
             "Resources whose Service waits.",
             lambda: float(len(self._late_queue)),
+        )
+        self._metrics.observe(
+            "vllm_operator_webhook_certificate_expiry_timestamp_seconds",
+            "When the certificate that the webhook serves ends; 0: none is served.",
+            self._certificate_expiry,
         )
         self._metrics.observe("vllm_operator_resources", "VLLMDeployments.", lambda: float(len(self._resources)))
 
@@ -190,6 +198,8 @@ class Operator:
                 for number in range(settings.workers)
             ),
             *((("election", self._election.run()),) if self._election is not None else ()),
+            *((("certificate", self._certificate.run()),) if self._certificate is not None else ()),
+            *((("certificate keeper", self._keeper.run()),) if self._keeper is not None else ()),
         )
         tasks = {asyncio.create_task(coroutine, name=name) for name, coroutine in work}
         # Kopf cancels at its end all tasks that began after it; ours begin before and are ended below.
@@ -260,6 +270,10 @@ class Operator:
 
     async def _host(self) -> None:
         """Let Kopf watch, log in, and serve the webhook."""
+        if self._keeper is not None:
+            await self._keeper.ready.wait()
+        elif self._certificate is not None:
+            self._certificate.load()
         gatekeeper = Gatekeeper(
             snapshot=self._cluster.snapshot, facts=self._facts, defaults=self._defaults, synced=self._synced
         )
@@ -269,6 +283,7 @@ class Operator:
             queue=self._queue.add,
             gatekeeper=gatekeeper,
             metrics=self._metrics,
+            served=self._certificate,
             stopping=self._stop_working,
         )
         await kopf.operator(
@@ -277,6 +292,26 @@ class Operator:
             ready_flag=self._kopf_ready,
             **handlers.scope(self._settings.watch_namespaces),
         )
+
+    def _certificate_keeper(self) -> CertificateKeeper | None:
+        settings = self._settings
+        if self._certificate is None or settings.webhook_cert_secret is None or settings.webhook_configuration is None:
+            return None
+        return CertificateKeeper(
+            self._kube,
+            namespace=settings.namespace,
+            secret=settings.webhook_cert_secret,
+            configuration=settings.webhook_configuration,
+            hosts=settings.webhook_names,
+            valid=timedelta(days=settings.webhook_cert_days),
+            served=self._certificate,
+            now=lambda: datetime.now(UTC),
+            jitter=jitter,
+        )
+
+    def _certificate_expiry(self) -> float:
+        expires_at = self._certificate.expires_at if self._certificate is not None else None
+        return expires_at.timestamp() if expires_at is not None else 0.0
 
     def _synced(self) -> bool:
         return all(watcher.synced.is_set() for watcher in self._watchers) and all(
@@ -290,6 +325,8 @@ class Operator:
                 return f"{watcher.resource.plural} are not listed yet"
         if not self._synced():
             return f"{VLLM_DEPLOYMENTS.plural} are not listed yet"
+        if self._keeper is not None and not self._keeper.ready.is_set():
+            return f"the webhook's certificate is not in Secret {self._keeper.secret} yet"
         return None if self._kopf_ready.is_set() else "Kopf is starting"
 
     def _lanes(self) -> tuple[tuple[KeyQueue[str], Callable[[str], Awaitable[None]]], ...]:

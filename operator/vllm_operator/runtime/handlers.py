@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import kopf
 
 from vllm_operator.api.v1alpha1 import GROUP, PLURAL, VERSION
+from vllm_operator.runtime.webhook_tls import CERTIFICATE_FILE, KEY_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Mapping
@@ -15,12 +16,13 @@ if TYPE_CHECKING:
     from vllm_operator.runtime.admission import Gatekeeper
     from vllm_operator.runtime.observability import Metrics
     from vllm_operator.runtime.resources import Resources
+    from vllm_operator.runtime.webhook_tls import ServedCertificate
     from vllm_operator.settings import Settings
 
 WEBHOOK_ID: Final = "feasibility"
 """Also the path of the webhook in the chart's configuration."""
 REFUSED: Final = 422
-CERTIFICATE_CHECK_SECONDS: Final = 10.0
+NEVER_SECONDS: Final = 365 * 86400.0
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):
@@ -62,6 +64,7 @@ def registry(
     queue: Callable[[str], None],
     gatekeeper: Gatekeeper,
     metrics: Metrics,
+    served: ServedCertificate | None,
     stopping: Callable[[], Awaitable[None]],
 ) -> kopf.OperatorRegistry:
     """Return Kopf's registry with everything that it is to call."""
@@ -87,7 +90,7 @@ def registry(
         if key is not None:
             queue(key)
 
-    webhook = _webhook_server(settings)
+    webhook = _webhook_server(settings, served) if served is not None else None
     if webhook is not None:
 
         @kopf.on.validate(GROUP, VERSION, PLURAL, id=WEBHOOK_ID, registry=handlers)
@@ -120,16 +123,15 @@ def configure_kopf(settings: kopf.OperatorSettings) -> None:
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
 
 
-def _webhook_server(settings: Settings) -> kopf.WebhookServer | None:
-    directory = settings.webhook_cert_dir
-    if directory is None:
-        return None
+def _webhook_server(settings: Settings, served: ServedCertificate) -> kopf.WebhookServer:
     return kopf.WebhookServer(
         addr=settings.webhook_host,
         port=settings.webhook_port,
-        certfile=directory / "tls.crt",
-        pkeyfile=directory / "tls.key",
-        file_check_interval=CERTIFICATE_CHECK_SECONDS,
+        context=served.context,
+        certfile=served.directory / CERTIFICATE_FILE,
+        pkeyfile=served.directory / KEY_FILE,
+        # Kopf would close the socket to take a new certificate; `served` puts it into the running server's context.
+        file_check_interval=NEVER_SECONDS,
     )
 
 

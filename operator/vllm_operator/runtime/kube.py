@@ -77,6 +77,12 @@ CLAIMS: Final = Resource("v1", "PersistentVolumeClaim", "persistentvolumeclaims"
 DEPLOYMENTS: Final = Resource("apps/v1", "Deployment", "deployments")
 LEASES: Final = Resource("coordination.k8s.io/v1", "Lease", "leases")
 EVENTS: Final = Resource("events.k8s.io/v1", "Event", "events")
+VALIDATING_WEBHOOKS: Final = Resource(
+    "admissionregistration.k8s.io/v1",
+    "ValidatingWebhookConfiguration",
+    "validatingwebhookconfigurations",
+    namespaced=False,
+)
 
 AUTOSCALERS: Final = Resource("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers")
 DISRUPTION_BUDGETS: Final = Resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
@@ -114,7 +120,7 @@ class Kube(Protocol):
         """Create an object."""
         ...
 
-    async def update(self, resource: Resource, namespace: str, manifest: Manifest) -> Manifest:
+    async def update(self, resource: Resource, namespace: str | None, manifest: Manifest) -> Manifest:
         """Replace an object, if it still has the resourceVersion that the manifest states; returns it."""
         ...
 
@@ -190,7 +196,7 @@ class AiohttpKube:
         """See `Kube.create`."""
         await self._request("POST", resource.path(namespace), body=manifest, accept=_METADATA_ONLY)
 
-    async def update(self, resource: Resource, namespace: str, manifest: Manifest) -> Manifest:
+    async def update(self, resource: Resource, namespace: str | None, manifest: Manifest) -> Manifest:
         """See `Kube.update`."""
         return await self._request("PUT", resource.path(namespace, manifest["metadata"]["name"]), body=manifest)
 
