@@ -1,9 +1,9 @@
 """Readable YAML templates in which every expression is emitted as JSON.
 
 JSON is YAML's flow style, so a value can hold anything and still be only a value: it cannot end a string, start a key
-or add a tag. That is not taken on trust. Each template is rendered a second time with a placeholder in the place of
-every value; the structure of that document comes from the template alone. With the values put back it must equal the
-document that is used.
+or add a tag. An object does not even rest on that: its template is rendered with a placeholder in the place of every
+value, so that the structure of the document comes from the template alone, and the values are put into the parsed
+document. Templates take few shapes, so each is parsed once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError, U
 from vllm_operator.render.errors import TemplateFault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from jinja2.runtime import Context
 
@@ -27,28 +27,26 @@ Manifest = dict[str, Any]
 
 _Loader: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _EMIT: Final = "__emit__"
-_PLACEHOLDER: Final = "__value_{}__"
+_PLACEHOLDER: Final = re.compile(r"__value_(\d+)__")
+_MOST_SHAPES: Final = 256
+"""Optional sections of ten templates, present or not."""
 _MEANT_OTHERWISE: Final = re.compile("[\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 """Characters that JSON leaves as they are and YAML reads as line breaks, or refuses."""
 
 
 def render_template(name: str, values: Mapping[str, Any]) -> Manifest:
-    """Return the object that a template makes of the values; equal values give an equal object.
+    """Return the object that a template makes of the values; equal values give an equal object, no part of it shared.
 
     Raises:
-        TemplateFault: the text is not one YAML mapping, or does not hold exactly the values that went in.
+        TemplateFault: the template is not one YAML mapping, a name in it has no value, or a value is not plain data.
     """
-    document = _parsed(name, rendered_text(name, values))
     emitted: list[object] = []
 
     def remember(value: object) -> str:
-        emitted.append(value)
-        return _as_json(_PLACEHOLDER.format(len(emitted) - 1))
+        emitted.append(_plain(value))
+        return f'"__value_{len(emitted) - 1}__"'
 
-    skeleton = _parsed(name, _text(name, values, remember))
-    expected = _filled(skeleton, {_PLACEHOLDER.format(index): value for index, value in enumerate(emitted)})
-    if document != expected:
-        raise TemplateFault(f"{name}: a value changed the structure of the manifest")
+    document: Manifest = _filled(_shape(name, _text(name, values, remember)), emitted)
     return document
 
 
@@ -68,23 +66,41 @@ def _text(name: str, values: Mapping[str, Any], emit: Callable[[object], str]) -
         raise TemplateFault(f"{name}: {error}") from error
 
 
-def _parsed(name: str, text: str) -> Manifest:
+@lru_cache(maxsize=_MOST_SHAPES)
+def _shape(name: str, text: str) -> Manifest:
+    """Parse a document of placeholders; it is shared and must not be changed."""
     try:
         document = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise TemplateFault(f"{name}: {error}") from error
     if not isinstance(document, dict):
         raise TemplateFault(f"{name}: not a mapping")
+    if sorted(_places(document)) != sorted(map(int, _PLACEHOLDER.findall(text))):
+        raise TemplateFault(f"{name}: an expression is a key, or only a part of a value")
     return document
 
 
-def _filled(node: Any, values: Mapping[str, object]) -> Any:
+def _places(node: object) -> Iterator[int]:
+    """Yield the numbers of the placeholders that stand where a value does."""
+    if isinstance(node, dict):
+        for child in node.values():
+            yield from _places(child)
+    elif isinstance(node, list):
+        for child in node:
+            yield from _places(child)
+    elif isinstance(node, str) and (found := _PLACEHOLDER.fullmatch(node)):
+        yield int(found[1])
+
+
+def _filled(node: Any, values: list[object]) -> Any:
     """Put the values in the place of their placeholders."""
     if isinstance(node, dict):
         return {key: _filled(child, values) for key, child in node.items()}
     if isinstance(node, list):
         return [_filled(child, values) for child in node]
-    return values.get(node, node) if isinstance(node, str) else node
+    if isinstance(node, str) and (found := _PLACEHOLDER.fullmatch(node)):
+        return values[int(found[1])]
+    return node
 
 
 @pass_context
@@ -96,19 +112,29 @@ def _finalize(context: Context, value: object) -> object:
 
 
 def _as_json(value: object) -> str:
-    text = json.dumps(_exact(value), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(_plain(value), ensure_ascii=False)
     return _MEANT_OTHERWISE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
-def _exact(value: object) -> object:
-    """Refuse floats: YAML 1.1 reads some of JSON's spellings of them, such as 1e+16, as text."""
+def _plain(value: object) -> object:
+    """Return a copy of plain data; without floats, as YAML 1.1 reads some of JSON's spellings of them as text."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if value is None or isinstance(value, int):
+        return value
+    if isinstance(value, dict):
+        return {_key(key): _plain(child) for key, child in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(child) for child in value]
     if isinstance(value, float):
         raise TypeError(f"{value} is a float; manifests hold whole numbers and text")
-    if isinstance(value, dict):
-        return {key: _exact(child) for key, child in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_exact(child) for child in value]
-    return value
+    raise TypeError(f"{type(value).__name__} has no form in a manifest")
+
+
+def _key(key: object) -> str:
+    if not isinstance(key, str):
+        raise TypeError(f"the key {key!r} is no text")
+    return str.__str__(key)
 
 
 @lru_cache(maxsize=1)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vllm_operator.render.errors import TemplateFault
-from vllm_operator.render.templates import render_template, rendered_text
+from vllm_operator.render.templates import _shape, render_template, rendered_text
 
 SERVICE: dict[str, Any] = {
     "name": "example",
@@ -36,7 +36,9 @@ def test_the_text_is_readable_yaml() -> None:
 
 @given(TEXT)
 def test_any_text_is_only_a_value(text: str) -> None:
-    service = render_template("service", {**SERVICE, "service_type": text, "labels": {"a": text}})
+    values = {**SERVICE, "service_type": text, "labels": {"a": text}}
+    service = render_template("service", values)
+    assert service == yaml.load(rendered_text("service", values), yaml.CSafeLoader)
     assert service["spec"]["type"] == text
     assert service["metadata"]["labels"] == {"a": text}
     assert list(service["spec"]) == ["type", "selector", "ports"]
@@ -67,3 +69,31 @@ def test_a_missing_value_is_named() -> None:
 def test_a_float_is_refused_because_yaml_reads_it_differently(value: object) -> None:
     with pytest.raises(TemplateFault, match="is a float"):
         render_template("service", {**SERVICE, "port": value})
+
+
+def test_a_text_like_a_placeholder_is_a_value_like_any_other() -> None:
+    service = render_template("service", {**SERVICE, "service_type": "__value_0__", "labels": {"a": "__value_1__"}})
+    assert service["spec"]["type"] == "__value_0__"
+    assert service["metadata"]["labels"] == {"a": "__value_1__"}
+
+
+def test_two_objects_of_one_shape_share_nothing() -> None:
+    labels = {"a": "b"}
+    first = render_template("service", {**SERVICE, "labels": labels})
+    first["metadata"]["labels"]["c"] = "d"
+    first["spec"]["ports"].clear()
+
+    assert labels == {"a": "b"}
+    second = render_template("service", {**SERVICE, "labels": labels})
+    assert second["metadata"]["labels"] == {"a": "b"}
+    assert second["spec"]["ports"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['metadata: {name: x-"__value_0__"}\n', '"__value_0__": 1\n', 'a: "__value_0__"\nb: c"__value_1__"\n'],
+    ids=["a part of a value", "a key", "one of two"],
+)
+def test_a_template_must_use_an_expression_as_a_whole_value(text: str) -> None:
+    with pytest.raises(TemplateFault, match="only a part of a value"):
+        _shape("faulty", text)
