@@ -17,17 +17,13 @@ from vllm_operator.api.status import VLLMDeploymentStatus
 from vllm_operator.api.v1alpha1 import API_VERSION, KIND, Admission, SpecError, parse_deployment
 from vllm_operator.models.errors import ModelError
 from vllm_operator.planning.decide import plan as plan_deployment
-from vllm_operator.planning.plan import Verdict
 from vllm_operator.render.errors import RenderError
-from vllm_operator.render.objects import render
-from vllm_operator.render.optional import render_optional
 from vllm_operator.runtime.children import Rollout, version_of
+from vllm_operator.runtime.desired import desired_by_plan, desired_without_plan
 from vllm_operator.runtime.events import tellings
 from vllm_operator.runtime.failures import classify
 from vllm_operator.runtime.kube import OPTIONAL_CHILDREN, ApiError, Unreachable
-from vllm_operator.runtime.pinning import pinned_to, pods_of_spec, read_pin, same_pods, with_pin
 from vllm_operator.runtime.status import Rendering, Situation, as_written, canonical, status_of
-from vllm_operator.runtime.writer import wanted_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,6 +34,7 @@ if TYPE_CHECKING:
     from vllm_operator.planning.defaults import OperatorDefaults
     from vllm_operator.planning.plan import Plan
     from vllm_operator.runtime.children import Children
+    from vllm_operator.runtime.desired import Desired
     from vllm_operator.runtime.events import Recorder
     from vllm_operator.runtime.facts import FactsBook
     from vllm_operator.runtime.fleet import Fleet
@@ -106,7 +103,7 @@ class _Underway:
     planned_on: tuple[object, ...]
     plan: Plan
     rendered_from: tuple[object, ...] = ()
-    rendered: tuple[tuple[Wanted, ...] | None, Rendering, str | None] | None = None
+    desired: Desired | None = None
 
 
 class Reconciler:
@@ -241,45 +238,46 @@ class Reconciler:
             return settled.brought
         self._settled.pop(key, None)
         if plan is None:
-            return self._without_plan(key, deployment, model, previous)
+            desired = desired_without_plan(deployment, model, previous, has_objects=bool(live))
+            return _Brought(desired.rendering, settled=desired.rendering.status == "True")
         try:
-            wanted, rendering, pinned_hash = self._rendered(key, deployment, uid, plan, keep=bound)
+            desired = self._desired(key, deployment, uid, plan, keep=bound)
         except RenderError as error:
             return _Brought(Rendering(reasons.APPLY_FAILED, str(error)))
+        wanted, rendering = desired.objects, desired.rendering
         if wanted is None:
-            return _Brought(rendering, pinned_hash)
+            return _Brought(rendering, desired.pinned_hash)
         problem, missing = await self._write(key, uid, wanted)
         if problem is not None:
             shared.queue.retry(key)
-            return _Brought(problem, pinned_hash)
+            return _Brought(problem, desired.pinned_hash)
         await shared.writer.remove_unwanted(key, uid, wanted)
         if missing is not None:
             shared.queue.retry(key)
             needed = [one for one in wanted if one.id[0] not in OPTIONAL_KINDS]
             text = f"{rendering.message}, but for one: {missing.message}"
             in_part = Rendering(reasons.APPLIED_IN_PART, text)
-            return _Brought(in_part, pinned_hash, settled=shared.writer.settled(key, needed))
-        brought = _Brought(rendering, pinned_hash)
+            return _Brought(in_part, desired.pinned_hash, settled=shared.writer.settled(key, needed))
+        brought = _Brought(rendering, desired.pinned_hash)
         if shared.writer.settled(key, wanted) and set(live) == {one.id for one in wanted}:
             brought = replace(brought, settled=True)
             self._settled[key] = _Settled(inputs, brought)
             self._underway.pop(key, None)
         return brought
 
-    def _rendered(
-        self, key: str, deployment: VLLMDeployment, uid: str, plan: Plan, *, keep: bool
-    ) -> tuple[tuple[Wanted, ...] | None, Rendering, str | None]:
-        """As `_wanted`, and the same again as long as it would be."""
-        live = self._shared.children.of(key).get(("Deployment", key.partition("/")[2]))
-        rendered_from = (keep, live.fingerprint if live is not None and keep else None, self._shared.served())
+    def _desired(self, key: str, deployment: VLLMDeployment, uid: str, plan: Plan, *, keep: bool) -> Desired:
+        """As `desired_by_plan`, and the same again as long as it would be."""
+        workload = self._shared.children.of(key).get(("Deployment", key.partition("/")[2]))
+        served = self._shared.served()
+        rendered_from = (keep, workload.fingerprint if workload is not None and keep else None, served)
         underway = self._underway.get(key)
         known = underway is not None and underway.plan is plan and underway.rendered_from == rendered_from
-        if underway is not None and known and underway.rendered is not None:
-            return underway.rendered
-        rendered = self._wanted(key, deployment, uid, plan, keep=keep)
+        if underway is not None and known and underway.desired is not None:
+            return underway.desired
+        desired = desired_by_plan(plan, deployment, uid=uid, workload=workload, keep=keep, served=served)
         if underway is not None and underway.plan is plan:
-            self._underway[key] = replace(underway, rendered_from=rendered_from, rendered=rendered)
-        return rendered
+            self._underway[key] = replace(underway, rendered_from=rendered_from, desired=desired)
+        return desired
 
     async def _write(self, key: str, uid: str, wanted: tuple[Wanted, ...]) -> tuple[Rendering | None, Rendering | None]:
         """Write what differs but for the kinds that have their own lane.
@@ -300,58 +298,6 @@ class Reconciler:
             self._late[key] = (uid, tuple(late))
             self._shared.late_queue.add(key)
         return None, missing
-
-    def _without_plan(
-        self,
-        key: str,
-        deployment: VLLMDeployment,
-        model: ModelFacts | ModelError | None,
-        previous: VLLMDeploymentStatus,
-    ) -> _Brought:
-        """Leave what runs as it is: facts that cannot be had now say nothing about it."""
-        rendered = find_condition(previous.conditions, reasons.RENDERED)
-        same = previous.observed_generation == deployment.metadata.generation
-        if same and rendered is not None and rendered.status == "True" and self._shared.children.of(key):
-            return _Brought(Rendering(rendered.reason, rendered.message), settled=True)
-        why = "its facts cannot be had" if isinstance(model, ModelError) else "its facts are being loaded"
-        return _Brought(Rendering(reasons.WITHHELD, f"nothing is rendered for a model as long as {why}"))
-
-    def _wanted(
-        self, key: str, deployment: VLLMDeployment, uid: str, plan: Plan, *, keep: bool
-    ) -> tuple[tuple[Wanted, ...] | None, Rendering, str | None]:
-        """Return the objects that the plan, and the pods that run already, ask for.
-
-        `keep`: pods of the same spec hold GPUs, so that they stay as they are.
-        """
-        namespace, name = key.split("/", 1)
-        child = self._shared.children.of(key).get(("Deployment", name))
-        pin = read_pin(child.body()) if child is not None and child.owner_uid == uid else None
-        pods = pods_of_spec(deployment.spec)
-        pin = pin if pin is not None and pin.pods_of_spec == pods and keep else None
-        refused = plan.verdict is Verdict.DOES_NOT_FIT and deployment.spec.policy.admission is not Admission.OFF
-        if refused and pin is not None:
-            text = f"the running pods keep their plan although it would not fit today: {plan.message}"
-            return None, Rendering(reasons.STALE, text), pin.plan_hash
-        if refused or not plan.renderable:
-            left = "; the workload of an earlier generation is left running" if child is not None else ""
-            why = "the deployment does not fit" if refused else "no GPU class is known that it could run on"
-            return None, Rendering(reasons.WITHHELD, f"{why}{left}: {plan.message}"), None
-        manifests = render(plan, deployment, namespace=namespace, name=name, uid=uid)
-        stale = False
-        for index, manifest in enumerate(manifests):
-            if manifest["kind"] != "Deployment":
-                continue
-            stale = pin is not None and not same_pods(pin.template, manifest["spec"]["template"])
-            manifests[index] = pinned_to(manifest, pin) if pin is not None else with_pin(manifest, pods)
-        extra = render_optional(plan, deployment, namespace=namespace, name=name, uid=uid, served=self._shared.served())
-        manifests += extra.objects
-        text = f"{len(manifests)} objects are applied"
-        if stale:
-            text += "; the running pods keep the plan that they started with, a new one would differ"
-        for omitted in extra.left_out:
-            text += f"; no {omitted.kind} is made: {omitted.why}"
-        rendering = Rendering(reasons.APPLIED_IN_PART if extra.left_out else reasons.APPLIED, text)
-        return wanted_of(manifests), rendering, pin.plan_hash if pin is not None else None
 
     async def _report(self, key: str, uid: str, situation: Situation, *, replicas: int = 1) -> None:
         """Write the status if it differs from the one that is there, and tell what is new in it."""

@@ -1,0 +1,114 @@
+"""What one VLLMDeployment wants in the cluster: the objects of its plan, or the reason why nothing is to change."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from vllm_operator.api import conditions as reasons
+from vllm_operator.api.conditions import find_condition
+from vllm_operator.api.v1alpha1 import Admission
+from vllm_operator.models.errors import ModelError
+from vllm_operator.planning.plan import Verdict
+from vllm_operator.render.objects import render
+from vllm_operator.render.optional import render_optional
+from vllm_operator.runtime.pinning import pinned_to, pods_of_spec, read_pin, same_pods, with_pin
+from vllm_operator.runtime.status import Rendering
+from vllm_operator.runtime.writer import wanted_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from vllm_operator.api.status import VLLMDeploymentStatus
+    from vllm_operator.api.v1alpha1 import VLLMDeployment
+    from vllm_operator.models.facts import ModelFacts
+    from vllm_operator.planning.plan import Plan
+    from vllm_operator.render.templates import Manifest
+    from vllm_operator.runtime.children import Child
+    from vllm_operator.runtime.pinning import Pin
+    from vllm_operator.runtime.writer import Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """The objects, and what the condition Rendered says once they are written."""
+
+    objects: tuple[Wanted, ...] | None
+    """None: what is there stays as it is."""
+    rendering: Rendering
+    pinned_hash: str | None = None
+    """Hash of the plan that the pods follow, where it is not the newest plan."""
+
+
+def desired_by_plan(
+    plan: Plan,
+    deployment: VLLMDeployment,
+    *,
+    uid: str,
+    workload: Child | None,
+    keep: bool,
+    served: Collection[str],
+) -> Desired:
+    """Return what the plan, and the pods that run already, ask for.
+
+    `workload` is the Deployment of that name, if there is one, and `keep` says that pods of it hold GPUs: as long as
+    they are of the same spec they stay as they are. `served`: the optional kinds that the cluster has.
+
+    Raises:
+        RenderError: the plan, or the spec's overlay, cannot be made into objects.
+    """
+    namespace, name = deployment.metadata.namespace, deployment.metadata.name
+    pods = pods_of_spec(deployment.spec)
+    pin = _pin_of(workload, uid, pods) if keep else None
+    refused = plan.verdict is Verdict.DOES_NOT_FIT and deployment.spec.policy.admission is not Admission.OFF
+    if refused and pin is not None:
+        text = f"the running pods keep their plan although it would not fit today: {plan.message}"
+        return Desired(None, Rendering(reasons.STALE, text), pin.plan_hash)
+    if refused or not plan.renderable:
+        left = "; the workload of an earlier generation is left running" if workload is not None else ""
+        why = "the deployment does not fit" if refused else "no GPU class is known that it could run on"
+        return Desired(None, Rendering(reasons.WITHHELD, f"{why}{left}: {plan.message}"))
+    manifests = render(plan, deployment, namespace=namespace, name=name, uid=uid)
+    stale = pin is not None and not all(same_pods(pin.template, template) for template in _templates(manifests))
+    manifests = [_pinned(manifest, pin, pods) for manifest in manifests]
+    extra = render_optional(plan, deployment, namespace=namespace, name=name, uid=uid, served=served)
+    manifests += extra.objects
+    text = f"{len(manifests)} objects are applied"
+    if stale:
+        text += "; the running pods keep the plan that they started with, a new one would differ"
+    for omitted in extra.left_out:
+        text += f"; no {omitted.kind} is made: {omitted.why}"
+    rendering = Rendering(reasons.APPLIED_IN_PART if extra.left_out else reasons.APPLIED, text)
+    return Desired(wanted_of(manifests), rendering, pin.plan_hash if pin is not None else None)
+
+
+def desired_without_plan(
+    deployment: VLLMDeployment,
+    model: ModelFacts | ModelError | None,
+    previous: VLLMDeploymentStatus,
+    *,
+    has_objects: bool,
+) -> Desired:
+    """Leave what runs as it is: facts that cannot be had now say nothing about it."""
+    rendered = find_condition(previous.conditions, reasons.RENDERED)
+    same = previous.observed_generation == deployment.metadata.generation
+    if same and rendered is not None and rendered.status == "True" and has_objects:
+        return Desired(None, Rendering(rendered.reason, rendered.message))
+    why = "its facts cannot be had" if isinstance(model, ModelError) else "its facts are being loaded"
+    return Desired(None, Rendering(reasons.WITHHELD, f"nothing is rendered for a model as long as {why}"))
+
+
+def _pin_of(workload: Child | None, uid: str, pods: str) -> Pin | None:
+    """Return what the running pods are pinned to, if that belongs to the spec as it is."""
+    pin = read_pin(workload.body()) if workload is not None and workload.owner_uid == uid else None
+    return pin if pin is not None and pin.pods_of_spec == pods else None
+
+
+def _templates(manifests: list[Manifest]) -> list[Manifest]:
+    return [manifest["spec"]["template"] for manifest in manifests if manifest["kind"] == "Deployment"]
+
+
+def _pinned(manifest: Manifest, pin: Pin | None, pods: str) -> Manifest:
+    if manifest["kind"] != "Deployment":
+        return manifest
+    return pinned_to(manifest, pin) if pin is not None else with_pin(manifest, pods)
