@@ -35,6 +35,7 @@ from vllm_operator.runtime.pods import Pods
 from vllm_operator.runtime.queue import KeyQueue
 from vllm_operator.runtime.reconciler import Reconciler, Shared
 from vllm_operator.runtime.resources import Resources
+from vllm_operator.runtime.standings import StandingsCollector
 from vllm_operator.runtime.watch import Watcher
 from vllm_operator.runtime.webhook_tls import CertificateKeeper, ServedCertificate
 from vllm_operator.runtime.writer import Writer
@@ -74,10 +75,11 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _run(settings: Settings) -> None:
-    async with AiohttpKube() as kube:
+    metrics = Metrics()
+    async with AiohttpKube(metrics.requested) as kube:
         hub = hub_of(settings)
         try:
-            await Operator(settings, kube, FactsSource(hub)).run()
+            await Operator(settings, kube, FactsSource(hub), metrics).run()
         finally:
             if isinstance(hub, HubSource):
                 hub.close()
@@ -124,10 +126,10 @@ class _Resync:
 class Operator:
     """One replica."""
 
-    def __init__(self, settings: Settings, kube: Kube, source: FactsSource) -> None:
+    def __init__(self, settings: Settings, kube: Kube, source: FactsSource, metrics: Metrics) -> None:
         self._settings = settings
         self._kube = kube
-        self._metrics = Metrics()
+        self._metrics = metrics
         self._queue: KeyQueue[str] = KeyQueue(jitter=jitter)
         self._late_queue: KeyQueue[str] = KeyQueue(jitter=jitter)
         self._resources = Resources()
@@ -179,6 +181,7 @@ class Operator:
             self._certificate_expiry,
         )
         self._metrics.observe("vllm_operator_resources", "VLLMDeployments.", lambda: float(len(self._resources)))
+        StandingsCollector(self._resources.standings, self._metrics.registry)
 
     async def run(self) -> None:
         """Run until SIGTERM, or until a part of it fails."""

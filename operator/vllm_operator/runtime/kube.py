@@ -18,7 +18,7 @@ from vllm_operator.api.v1alpha1 import GROUP, PLURAL, VERSION
 from vllm_operator.render.labels import MANAGER
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
 
 Manifest = dict[str, Any]
 
@@ -142,8 +142,10 @@ class Kube(Protocol):
 class AiohttpKube:
     """`Kube` over one aiohttp session; use it as an async context manager."""
 
-    def __init__(self) -> None:
+    def __init__(self, answered: Callable[[str, str, int], None] = lambda verb, resource, code: None) -> None:
+        """`answered` is told each request's HTTP verb, resource, and code (0: there was no answer)."""
         self._configuration = _load_configuration()
+        self._answered = answered
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> AiohttpKube:
@@ -245,6 +247,7 @@ class AiohttpKube:
         url = f"{self._configuration.host}{resource.path(namespace)}?{urlencode(query)}"
         try:
             async with self._open().get(url, headers=self._headers(), timeout=timeout) as response:
+                self._answered("WATCH", resource.plural, response.status)
                 await _raise_for_status(response)
                 async for line in _lines(response.content):
                     event = json.loads(line)
@@ -283,10 +286,12 @@ class AiohttpKube:
             data = json.dumps(body).encode()
         try:
             async with self._open().request(method, url, headers=headers, data=data) as response:
+                self._answered(method, plural_of(path), response.status)
                 await _raise_for_status(response)
                 answer: Manifest = json.loads(await response.read())
                 return answer
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self._answered(method, plural_of(path), 0)
             raise Unreachable(f"{method} {path}: {error!r}") from error
 
     def _open(self) -> aiohttp.ClientSession:
@@ -297,6 +302,15 @@ class AiohttpKube:
         # Asked for each time: the hook behind it reads a rotated token again.
         token = self._configuration.get_api_key_with_prefix("BearerToken")
         return {"Authorization": token} if token else {}
+
+
+def plural_of(path: str) -> str:
+    """Return the plural of the resource that a URL path is about; of a group's own path, its version."""
+    parts = path.removeprefix("/apis/").removeprefix("/api/").split("/")
+    after_version = parts[1:] if path.startswith("/api/") else parts[2:]
+    if after_version[:1] == ["namespaces"] and len(after_version) > 2:
+        after_version = after_version[2:]
+    return after_version[0] if after_version else parts[-1]
 
 
 async def _lines(stream: aiohttp.StreamReader) -> AsyncIterator[bytes]:

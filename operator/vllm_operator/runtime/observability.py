@@ -59,6 +59,10 @@ class Metrics:
         """Add a gauge that is read when it is scraped."""
         Gauge(name, text, registry=self.registry).set_function(value)
 
+    def requested(self, verb: str, resource: str, code: int) -> None:
+        """Count a request to the API server."""
+        self.requests.labels(verb, resource, str(code)).inc()
+
     @contextmanager
     def reconciling(self) -> Iterator[None]:
         """Time a reconcile; an exception makes it an error."""

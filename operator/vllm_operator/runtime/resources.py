@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.runtime.children import version_of
+from vllm_operator.runtime.standings import standing_of
 from vllm_operator.runtime.status import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
+
+    from vllm_operator.runtime.standings import Standing
 
 NO_STATUS = canonical({})
 
@@ -26,6 +29,8 @@ class StoredResource:
     deleting: bool
     status: str
     """As `canonical` writes it."""
+    standing: Standing
+    """What of it is counted in metrics."""
     packed: bytes
 
     def body(self) -> dict[str, Any]:
@@ -52,6 +57,10 @@ class Resources:
 
     def __iter__(self) -> Iterator[str]:
         return iter(tuple(self._known))
+
+    def standings(self) -> list[Standing]:
+        """Return how each of them stands, by the status that the API server has."""
+        return [known.standing for known in self._known.values()]
 
     def get(self, key: str) -> StoredResource | None:
         """Return one of them."""
@@ -136,6 +145,7 @@ def _stored(obj: Mapping[str, Any]) -> StoredResource:
         version=version_of(obj),
         deleting="deletionTimestamp" in metadata,
         status=canonical(obj.get("status") or {}),
+        standing=standing_of(obj.get("status") or {}),
         packed=zlib.compress(json.dumps(body).encode(), 1),
     )
 
