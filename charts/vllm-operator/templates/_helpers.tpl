@@ -68,7 +68,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [""]
   resources: [persistentvolumeclaims, services]
   verbs: [create, delete, get, list, patch, watch]
-# Only where a spec asks for them: spec.scaling.metric, more than one replica, spec.networkPolicy, spec.monitoring.
+# Only where a spec asks for them: spec.scaling, more than one replica, spec.networkPolicy, spec.monitoring, spec.gateway.
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
   verbs: [create, delete, get, list, patch, watch]
@@ -80,6 +80,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   verbs: [create, delete, get, list, patch, watch]
 - apiGroups: [monitoring.coreos.com]
   resources: [podmonitors]
+  verbs: [create, delete, get, list, patch, watch]
+- apiGroups: [keda.sh]
+  resources: [scaledobjects]
+  verbs: [create, delete, get, list, patch, watch]
+- apiGroups: [gateway.networking.k8s.io]
+  resources: [httproutes]
+  verbs: [create, delete, get, list, patch, watch]
+- apiGroups: [inference.networking.k8s.io]
+  resources: [inferencepools]
   verbs: [create, delete, get, list, patch, watch]
 # Model facts (spec.model.configRef) and the logging configuration that keeps vLLM's last words.
 - apiGroups: [""]

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from vllm_operator.api.exposure import Toggle
 from vllm_operator.api.managed_flags import MANAGED_FLAGS, managed_flag
 from vllm_operator.api.pod_template import overlay_problems
 from vllm_operator.api.spec import CacheType
@@ -89,6 +90,30 @@ def _toleration_seconds_evict(spec: VLLMDeploymentSpec) -> bool:
     )
 
 
+def _zero_replicas_can_wake(spec: VLLMDeploymentSpec) -> bool:
+    scaling = spec.scaling
+    if scaling is None or scaling.keda is None or scaling.min_replicas > 0:
+        return True
+    return scaling.keda.query is not None
+
+
+def _requests_are_scraped(spec: VLLMDeploymentSpec) -> bool:
+    keda = spec.scaling.keda if spec.scaling is not None else None
+    return keda is None or keda.query is not None or spec.monitoring.pod_monitor is not Toggle.OFF
+
+
+def _gateway_does_something(spec: VLLMDeploymentSpec) -> bool:
+    gateway = spec.gateway
+    return gateway is None or bool(gateway.parent_refs) or gateway.inference_pool is not None
+
+
+def _route_fields_have_a_route(spec: VLLMDeploymentSpec) -> bool:
+    gateway = spec.gateway
+    if gateway is None or gateway.parent_refs:
+        return True
+    return not gateway.hostnames and gateway.path_prefix is None and gateway.request_timeout_seconds is None
+
+
 # The flag names are spelled out in the expression: CEL has no variables that outlive it, and the list is bounded.
 _MANAGED_CEL: Final = ", ".join(f"'{flag}'" for flag in sorted(MANAGED_FLAGS))
 
@@ -117,9 +142,43 @@ RULES: Final = (
     Rule(
         path="scaling",
         cel="!has(self.metric) || !has(self.minReplicas) || self.minReplicas > 0",
-        message="a HorizontalPodAutoscaler cannot scale to zero: set minReplicas to 1 or more, or remove metric and use"
-        " an autoscaler of your own",
+        message="a HorizontalPodAutoscaler cannot scale to zero: set minReplicas to 1 or more, or use keda",
         holds=lambda spec: spec.scaling is None or spec.scaling.metric is None or spec.scaling.min_replicas > 0,
+    ),
+    Rule(
+        path="scaling",
+        cel="!(has(self.metric) && has(self.keda))",
+        message="metric and keda exclude each other: two autoscalers would fight over the replicas",
+        holds=lambda spec: spec.scaling is None or spec.scaling.metric is None or spec.scaling.keda is None,
+    ),
+    Rule(
+        path="scaling",
+        cel="!has(self.keda) || !has(self.minReplicas) || self.minReplicas > 0 || has(self.keda.query)",
+        message="with minReplicas 0, keda needs a query of its own, such as one of a gateway's metrics: no pod is left"
+        " whose requests could be counted",
+        holds=_zero_replicas_can_wake,
+    ),
+    Rule(
+        path="",
+        cel="!has(self.scaling) || !has(self.scaling.keda) || has(self.scaling.keda.query) || !has(self.monitoring)"
+        " || !has(self.monitoring.podMonitor) || self.monitoring.podMonitor != 'Off'",
+        message="scaling.keda without query counts the requests that the PodMonitor has scraped: set query, or"
+        " monitoring.podMonitor to Auto or On",
+        holds=_requests_are_scraped,
+    ),
+    Rule(
+        path="gateway",
+        cel="(has(self.parentRefs) && size(self.parentRefs) > 0) || has(self.inferencePool)",
+        message="set parentRefs (makes an HTTPRoute), inferencePool (makes an InferencePool) or both",
+        holds=_gateway_does_something,
+    ),
+    Rule(
+        path="gateway",
+        cel="(has(self.parentRefs) && size(self.parentRefs) > 0)"
+        " || !(has(self.hostnames) && size(self.hostnames) > 0) && !has(self.pathPrefix)"
+        " && !has(self.requestTimeoutSeconds)",
+        message="hostnames, pathPrefix and requestTimeoutSeconds are the HTTPRoute's: set parentRefs as well",
+        holds=_route_fields_have_a_route,
     ),
     Rule(
         path="model",

@@ -149,7 +149,7 @@ def _structural(node: Mapping[str, Any], definitions: Mapping[str, Any], path: s
         else:
             (node,) = (choice for choice in node["anyOf"] if choice.get("type") != "null")
         own_description = own_description or node.get("description")
-    schema: Schema = {"description": own_description} if own_description else {}
+    schema: Schema = {"description": " ".join(own_description.split())} if own_description else {}
     schema |= {key: node[key] for key in _KEPT if key in node and key != "description"}
     kind = _kind(node)
     schema["type"] = kind

@@ -12,19 +12,12 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints
 
-from vllm_operator.api.base import LabelKey, LabelValue, Name, ShortText, SpecModel, Text, Tokens
+from vllm_operator.api.base import LabelKey, LabelValue, ModelUri, Name, Quantity, ShortText, SpecModel, Tokens
+from vllm_operator.api.engine import EngineSpec
+from vllm_operator.api.exposure import GatewaySpec, MonitoringSpec, NetworkPolicySpec, ServiceSpec
+from vllm_operator.api.references import ConfigMapKeyRef, SecretKeyRef
+from vllm_operator.api.scaling import ScalingSpec
 
-ModelUri = Annotated[
-    str,
-    StringConstraints(
-        min_length=1,
-        max_length=512,
-        pattern=r"^((hf://)?[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?"
-        r"|(pvc|s3|oci)://[A-Za-z0-9][A-Za-z0-9._:@/+=-]*)$",
-    ),
-]
-Quantity = Annotated[str, StringConstraints(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P|m)?$")]
-EngineName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 GibAmount = Annotated[float, Field(ge=0, le=1024)]
 
 
@@ -89,40 +82,6 @@ class AccessMode(StrEnum):
     READ_WRITE_ONCE_POD = "ReadWriteOncePod"
 
 
-class ServiceType(StrEnum):
-    """Type of the Service in front of the pods."""
-
-    CLUSTER_IP = "ClusterIP"
-    NODE_PORT = "NodePort"
-    LOAD_BALANCER = "LoadBalancer"
-
-
-class Toggle(StrEnum):
-    """Whether an optional object is made: `Auto` makes it when the cluster has its API."""
-
-    AUTO = "Auto"
-    ON = "On"
-    OFF = "Off"
-
-
-class SecretKeyRef(SpecModel):
-    """A key of a Secret in the same namespace."""
-
-    name: Name
-    """Name of the Secret."""
-    key: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")] = "token"
-    """Key in the Secret."""
-
-
-class ConfigMapKeyRef(SpecModel):
-    """A key of a ConfigMap in the same namespace."""
-
-    name: Name
-    """Name of the ConfigMap."""
-    key: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")] = "config.json"
-    """Key that holds the model's config.json."""
-
-
 class ModelSpec(SpecModel):
     """Which model to serve and where its facts come from."""
 
@@ -158,100 +117,6 @@ class WorkloadSpec(SpecModel):
     """Typical tokens of an answer, for performance estimates."""
     batching_mode: BatchingMode = BatchingMode.BALANCED
     """What the batch size is tuned for."""
-
-
-class LoraAdapter(SpecModel):
-    """One LoRA adapter that is served beside the base model."""
-
-    name: EngineName
-    """Name under which the API serves the adapter."""
-    uri: ModelUri
-    """Where the adapter comes from, as for the model."""
-
-
-class LoraSpec(SpecModel):
-    """LoRA adapters and the memory reserved for them."""
-
-    max_loras: Annotated[int, Field(ge=1, le=256)] | None = None
-    """Adapters that may be active in one batch."""
-    max_rank: Literal[1, 8, 16, 32, 64, 128, 256, 320, 512] | None = None
-    """Largest rank; vLLM accepts only these values."""
-    adapters: Annotated[tuple[LoraAdapter, ...], Field(max_length=64)] = ()
-    """Adapters to load at start."""
-
-
-class SpeculativeSpec(SpecModel):
-    """Speculative decoding."""
-
-    method: EngineName
-    """vLLM's method, such as `eagle3`, `ngram` or `mtp`."""
-    model_uri: ModelUri | None = None
-    """Draft model, where the method needs one."""
-    tokens: Annotated[int, Field(ge=1, le=64)]
-    """Tokens that are guessed at a time."""
-
-
-class EnvVar(SpecModel):
-    """An environment variable of the engine's container."""
-
-    name: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z][-._a-zA-Z0-9]*$")]
-    """Name of the variable."""
-    value: Text | None = None
-    """Value, in which `$(NAME)` stands for another variable as in a pod; secrets belong into `secretKeyRef`."""
-    secret_key_ref: SecretKeyRef | None = None
-    """Takes the value from a Secret."""
-
-
-Parallelism = Annotated[int, Field(ge=1, le=1024)]
-
-
-class EngineSpec(SpecModel):
-    """How vLLM runs the model, where the planner should not decide."""
-
-    version: (
-        Annotated[str, StringConstraints(max_length=32, pattern=r"^v?[0-9]+\.[0-9]+(\.[0-9]+)?([.+-][A-Za-z0-9.]+)?$")]
-        | None
-    ) = None
-    """vLLM version: keys the memory model and the flag set. Unset: the operator's."""
-    image: (
-        Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]*$")]
-        | None
-    ) = None
-    """Engine image. Unset: vLLM's own image of that version."""
-    dtype: Literal["auto", "half", "float16", "bfloat16", "float", "float32"] = "auto"
-    """Data type of weights and activations."""
-    quantization: EngineName | None = None
-    """vLLM quantization method. Unset: as the checkpoint says."""
-    kv_cache_dtype: EngineName = "auto"
-    """Data type of the KV cache."""
-    tensor_parallel_size: Parallelism | None = None
-    """GPUs that share each layer, within one node."""
-    pipeline_parallel_size: Parallelism | None = None
-    """Groups of layers that run one after the other."""
-    data_parallel_size: Parallelism | None = None
-    """Copies of the model in one replica."""
-    expert_parallel: bool | None = None
-    """Whether experts are spread over GPUs whole instead of being split."""
-    max_num_seqs: Annotated[int, Field(ge=1, le=65_536)] | None = None
-    """Sequences in one batch."""
-    max_num_batched_tokens: Annotated[int, Field(ge=1, le=16_777_216)] | None = None
-    """Tokens in one batch."""
-    enforce_eager: bool = False
-    """Whether CUDA graphs and compilation are off."""
-    lora: LoraSpec | None = None
-    """LoRA adapters."""
-    speculative: SpeculativeSpec | None = None
-    """Speculative decoding."""
-    tool_calling: EngineName = "Auto"
-    """Tool-call parser: `Auto` takes the one that vLLM has for this model family, `Off` none, else a parser's name."""
-    reasoning: EngineName = "Auto"
-    """Reasoning parser: `Auto`, `Off` or a parser's name."""
-    extra_args: Annotated[
-        tuple[Annotated[str, StringConstraints(min_length=1, max_length=4096)], ...], Field(max_length=128)
-    ] = ()
-    """Further `vllm serve` arguments, one token each, taken literally. A flag that the operator manages is refused."""
-    env: Annotated[tuple[EnvVar, ...], Field(max_length=128)] = ()
-    """Environment variables of the engine."""
 
 
 class Toleration(SpecModel):
@@ -307,28 +172,6 @@ class PolicySpec(SpecModel):
     """`Safe` may lower context length or concurrency, never quality."""
 
 
-class ScalingMetric(SpecModel):
-    """What the replicas follow: a metric of the pods, as an adapter of custom.metrics.k8s.io offers it."""
-
-    name: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[A-Za-z_:][A-Za-z0-9_:.-]*$")] = (
-        "vllm:num_requests_waiting"
-    )
-    """Name under which the adapter offers it; adapters may rename vLLM's own, such as `vllm_num_requests_waiting`."""
-    average_value: Quantity
-    """Value for one replica that the autoscaler aims at, such as `5` waiting requests."""
-
-
-class ScalingSpec(SpecModel):
-    """Scaling by an autoscaler instead of a fixed number of replicas."""
-
-    min_replicas: Annotated[int, Field(ge=0, le=1000)] = 1
-    """Fewest replicas."""
-    max_replicas: Annotated[int, Field(ge=1, le=1000)]
-    """Most replicas."""
-    metric: ScalingMetric | None = None
-    """Makes a HorizontalPodAutoscaler on this metric. Unset: the replicas are left to an autoscaler of your own."""
-
-
 class RolloutSpec(SpecModel):
     """How a change is rolled out."""
 
@@ -351,31 +194,6 @@ class CacheSpec(SpecModel):
     """Access mode of the claim that is made. Replicas on several nodes share it only with `ReadWriteMany`."""
     host_path: Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^/")] | None = None
     """Directory on the node, for type HostPath. Pod Security `restricted` does not admit it."""
-
-
-class ServiceSpec(SpecModel):
-    """The Service in front of the pods."""
-
-    type: ServiceType = ServiceType.CLUSTER_IP
-    """Type of the Service."""
-    port: Annotated[int, Field(ge=1, le=65_535)] = 8000
-    """Port of the Service."""
-
-
-class MonitoringSpec(SpecModel):
-    """Metrics of the model's pods."""
-
-    pod_monitor: Toggle = Toggle.AUTO
-    """Whether a PodMonitor is made."""
-    labels: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] = Field(default_factory=dict)
-    """Labels of the PodMonitor, by which a Prometheus selects what it scrapes, such as `release`."""
-
-
-class NetworkPolicySpec(SpecModel):
-    """Who may connect to the pods. Without it nothing is restricted."""
-
-    allowed_namespaces: Annotated[dict[LabelKey, LabelValue], Field(max_length=32)] = Field(default_factory=dict)
-    """Labels of further namespaces whose pods may connect, such as a gateway's. Pods of the same one always may."""
 
 
 class VLLMDeploymentSpec(SpecModel):
@@ -401,6 +219,8 @@ class VLLMDeploymentSpec(SpecModel):
     """Where downloaded weights are kept."""
     service: ServiceSpec = Field(default_factory=ServiceSpec)
     """The Service in front of the pods."""
+    gateway: GatewaySpec | None = None
+    """How requests from outside reach the model. Unset: no route and no pool is made."""
     monitoring: MonitoringSpec = Field(default_factory=MonitoringSpec)
     """Metrics of the pods."""
     network_policy: NetworkPolicySpec | None = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from vllm_operator.api.exposure import ServiceType, Toggle
 from vllm_operator.api.rules import check_name, check_spec
 from vllm_operator.api.spec import (
     AccessMode,
@@ -17,8 +18,6 @@ from vllm_operator.api.spec import (
     GpuSharing,
     OverheadModel,
     RolloutStrategy,
-    ServiceType,
-    Toggle,
     VLLMDeploymentSpec,
 )
 from vllm_operator.api.status import Condition, FeasibilityReport, MemoryBreakdown, VLLMDeploymentStatus

@@ -106,15 +106,15 @@ def _objects(deployment: VLLMDeployment, planned: Plan) -> tuple[dict[str, Any],
     withheld = planned.verdict is Verdict.DOES_NOT_FIT and deployment.spec.policy.admission is not Admission.OFF
     if withheld or not planned.renderable:
         return ()
-    from vllm_operator.api.spec import Toggle
-    from vllm_operator.render.objects import render
-    from vllm_operator.render.optional import BUILT_IN, POD_MONITOR, render_optional
+    from vllm_operator.render.objects import render, workload_of
+    from vllm_operator.render.optional import kinds_without_a_cluster, render_optional
 
     namespace, name = deployment.metadata.namespace, deployment.metadata.name or "model"
-    # Whether the cluster has the Prometheus operator is not known here: what is asked for outright is shown.
-    asked = {POD_MONITOR} if deployment.spec.monitoring.pod_monitor is Toggle.ON else set()
-    extra = render_optional(planned, deployment, namespace=namespace, name=name, served=BUILT_IN | asked)
-    return (*render(planned, deployment, namespace=namespace, name=name), *extra.objects)
+    objects = render(planned, deployment, namespace=namespace, name=name)
+    # What the cluster serves is not known here: what is asked for outright is shown.
+    served = kinds_without_a_cluster(deployment.spec)
+    extra = render_optional(planned, deployment, workload=workload_of(objects), served=served)
+    return (*objects, *extra.objects)
 
 
 def exit_code(judged: tuple[Judged, ...]) -> int:

@@ -9,7 +9,9 @@ from vllm_operator.render.last_words import LOGGING_FILE
 from vllm_operator.render.volumes import CACHE_PATH, model_uris
 
 if TYPE_CHECKING:
-    from vllm_operator.api.spec import EnvVar, SecretKeyRef, VLLMDeploymentSpec
+    from vllm_operator.api.engine import EnvVar
+    from vllm_operator.api.references import SecretKeyRef
+    from vllm_operator.api.spec import VLLMDeploymentSpec
 
 TOKEN_VARIABLE: Final = "HF_TOKEN"
 API_KEY_VARIABLE: Final = "VLLM_API_KEY"

@@ -19,7 +19,7 @@ from vllm_operator.render.labels import LOGGING_ANNOTATION
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from vllm_operator.api.spec import EnvVar
+    from vllm_operator.api.engine import EnvVar
 
 MOUNT_PATH: Final = "/etc/vllm-operator"
 _FILE_NAME: Final = "logging.json"

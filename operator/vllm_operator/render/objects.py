@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.spec import CacheType
 from vllm_operator.api.v1alpha1 import API_VERSION, KIND
@@ -13,10 +13,15 @@ from vllm_operator.render.volumes import cache_claim_name
 from vllm_operator.render.workload import deployment_manifest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from vllm_operator.api.v1alpha1 import VLLMDeployment
     from vllm_operator.planning.plan import Plan
 
-__all__ = ["Manifest", "NotRenderable", "render"]
+__all__ = ["Manifest", "NotRenderable", "render", "shared_values", "workload_of"]
+
+WORKLOADS: Final = frozenset({"Deployment"})
+"""Kinds that run pods and can be scaled."""
 
 
 def render(
@@ -41,6 +46,12 @@ def render(
     service = deployment.spec.service
     objects.append(render_template("service", {**common, "service_type": service.type.value, "port": service.port}))
     return objects
+
+
+def workload_of(objects: Iterable[Manifest]) -> Manifest:
+    """Return the one of the objects that runs the pods."""
+    (workload,) = (manifest for manifest in objects if manifest["kind"] in WORKLOADS)
+    return workload
 
 
 def shared_values(plan: Plan, *, namespace: str, name: str, uid: str | None) -> dict[str, Any]:

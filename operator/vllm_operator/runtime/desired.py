@@ -10,7 +10,7 @@ from vllm_operator.api.conditions import find_condition
 from vllm_operator.api.v1alpha1 import Admission
 from vllm_operator.models.errors import ModelError
 from vllm_operator.planning.plan import Verdict
-from vllm_operator.render.objects import render
+from vllm_operator.render.objects import render, workload_of
 from vllm_operator.render.optional import render_optional
 from vllm_operator.runtime.pinning import pinned_to, pods_of_spec, read_pin, same_pods, with_pin
 from vllm_operator.runtime.status import Rendering
@@ -71,7 +71,7 @@ def desired_by_plan(
     manifests = render(plan, deployment, namespace=namespace, name=name, uid=uid)
     stale = pin is not None and not all(same_pods(pin.template, template) for template in _templates(manifests))
     manifests = [_pinned(manifest, pin, pods) for manifest in manifests]
-    extra = render_optional(plan, deployment, namespace=namespace, name=name, uid=uid, served=served)
+    extra = render_optional(plan, deployment, workload=workload_of(manifests), uid=uid, served=served)
     manifests += extra.objects
     text = f"{len(manifests)} objects are applied"
     if stale:

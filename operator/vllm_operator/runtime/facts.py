@@ -15,7 +15,8 @@ from vllm_operator.runtime.kube import CONFIG_MAPS, SECRETS, ApiError, Unreachab
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vllm_operator.api.spec import ConfigMapKeyRef, ModelSpec, SecretKeyRef
+    from vllm_operator.api.references import ConfigMapKeyRef, SecretKeyRef
+    from vllm_operator.api.spec import ModelSpec
     from vllm_operator.api.v1alpha1 import VLLMDeployment
     from vllm_operator.models.facts import ModelFacts
     from vllm_operator.models.source import FactsSource

@@ -88,10 +88,21 @@ AUTOSCALERS: Final = Resource("autoscaling/v2", "HorizontalPodAutoscaler", "hori
 DISRUPTION_BUDGETS: Final = Resource("policy/v1", "PodDisruptionBudget", "poddisruptionbudgets")
 NETWORK_POLICIES: Final = Resource("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies")
 POD_MONITORS: Final = Resource("monitoring.coreos.com/v1", "PodMonitor", "podmonitors")
+SCALED_OBJECTS: Final = Resource("keda.sh/v1alpha1", "ScaledObject", "scaledobjects")
+HTTP_ROUTES: Final = Resource("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes")
+INFERENCE_POOLS: Final = Resource("inference.networking.k8s.io/v1", "InferencePool", "inferencepools")
 
 CHILDREN: Final = (DEPLOYMENTS, SERVICES, CONFIG_MAPS, CLAIMS)
 """Kinds that the operator always makes, or could not do without."""
-OPTIONAL_CHILDREN: Final = (AUTOSCALERS, DISRUPTION_BUDGETS, NETWORK_POLICIES, POD_MONITORS)
+OPTIONAL_CHILDREN: Final = (
+    AUTOSCALERS,
+    DISRUPTION_BUDGETS,
+    NETWORK_POLICIES,
+    POD_MONITORS,
+    SCALED_OBJECTS,
+    HTTP_ROUTES,
+    INFERENCE_POOLS,
+)
 """Kinds that it makes where they are asked for and served."""
 
 BY_KIND: Final = {resource.kind: resource for resource in (*CHILDREN, *OPTIONAL_CHILDREN)}

@@ -24,7 +24,7 @@ Manifest = dict[str, Any]
 PIN_ANNOTATION: Final = "vllm-operator.io/pinned-template"
 APPLIED_ANNOTATION: Final = "vllm-operator.io/applied-hash"
 _DIGITS: Final = 16
-_NOT_OF_PODS: Final = {"replicas", "scaling", "service", "monitoring", "network_policy", "rollout"}
+_NOT_OF_PODS: Final = {"replicas", "scaling", "service", "gateway", "monitoring", "network_policy", "rollout"}
 
 
 @dataclass(frozen=True, slots=True)
