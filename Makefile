@@ -51,8 +51,9 @@ accuracy: $(STAMP) ## regenerate the figures of docs/explanation/memory-model.md
 bench: $(STAMP) ## predictions a second on one core
 	PYTHONPATH=operator:. $(BIN)/python -m tests.perf.bench_predict
 
-soak: $(STAMP) ## long random runs on a real control plane: 200 clusters that the scheduler must agree about
+soak: $(STAMP) ## long random runs on a real control plane: 200 clusters that the scheduler must agree about, 200 kills
 	REQUIRE_CONTROL_PLANE=1 SOAK_CASES=200 $(BIN)/pytest -q tests/plane/test_scheduler_agrees.py
+	REQUIRE_CONTROL_PLANE=1 SOAK_KILLS=200 $(BIN)/pytest -q tests/plane/test_kills.py
 
 cluster-up: $(STAMP) ## the local control plane alone; prints the kubeconfig's path
 	@$(BIN)/python -m tests.controlplane up

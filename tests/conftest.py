@@ -35,7 +35,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show the end of the operator's log with each failure on the plane."""
     report: pytest.TestReport = yield
-    scene = getattr(item, "funcargs", {}).get("scene")
+    given = getattr(item, "funcargs", {})
+    scene = given.get("bare") or given.get("scene")
     if report.failed and scene is not None:
         report.sections.append(("operator log", scene.operator_log()[-4000:]))
     return report

@@ -38,6 +38,8 @@ KWOK_STAGES = (
 )
 """KWOK's own stages; `stages/` beside this file has ours, which replace its `pod-ready`."""
 
+COLLECTORS = ("garbage-collector-controller", "namespace-controller")
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -49,10 +51,12 @@ class PlaneError(Exception):
 class ControlPlane:
     """One running control plane; a context manager that leaves nothing behind.
 
-    `with_nodes=False` starts etcd and the API server alone, for throughput figures.
+    `with_nodes=False` starts etcd and the API server alone, for throughput figures and for faults;
+    `with_collector=True` adds the controllers that remove what has no owner or no namespace any more.
     """
 
     with_nodes: bool = True
+    with_collector: bool = False
     priority_and_fairness: bool = True
     audit: bool = False
     directory: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="vllm-operator-plane-")))
@@ -101,6 +105,9 @@ class ControlPlane:
         self._spawn("etcd", binaries, self._etcd_arguments())
         self._spawn("kube-apiserver", binaries, self._apiserver_arguments())
         self._wait("kube-apiserver", self.server + "/readyz")
+        if self.with_collector and not self.with_nodes:
+            arguments = [*self._controller_manager_arguments(), f"--controllers={','.join(COLLECTORS)}"]
+            self._spawn("kube-controller-manager", binaries, arguments)
         if not self.with_nodes:
             return
         self._spawn("kube-controller-manager", binaries, self._controller_manager_arguments())
@@ -119,9 +126,32 @@ class ControlPlane:
         self.processes.clear()
         shutil.rmtree(self.directory, ignore_errors=True)
 
-    def kubeconfig_for(self, name: str, *, token: str) -> Path:
-        """Write a kubeconfig that authenticates with a bearer token, such as a ServiceAccount's."""
-        return self._kubeconfig(name, {"token": token})
+    def kill_apiserver(self) -> None:
+        """End the API server at once, as a crash would; etcd and everybody else keep running."""
+        process = self.processes.pop("kube-apiserver")
+        process.kill()
+        process.wait()
+
+    def start_apiserver(self) -> None:
+        """Start the API server again, on the same port and the same data, and return once it is ready."""
+        self._spawn("kube-apiserver", build.ensure_binaries(), self._apiserver_arguments())
+        self._wait("kube-apiserver", self.server + "/readyz")
+
+    def etcd(self, call: str, body: Mapping[str, object]) -> dict[str, object]:
+        """Ask etcd itself, past the API server, over its JSON gateway: `kv/compaction`, `kv/deleterange`."""
+        url = f"http://127.0.0.1:{self.ports['etcd']}/v3/{call}"
+        with urllib.request.urlopen(url, data=json.dumps(body).encode(), timeout=10) as response:
+            answer: dict[str, object] = json.loads(response.read())
+            return answer
+
+    def kubeconfig_for(self, name: str, *, token: str, server: str | None = None) -> Path:
+        """Write a kubeconfig that authenticates with a bearer token, such as a ServiceAccount's.
+
+        `server` is the address, where the API server is not to be asked directly.
+        """
+        return write_kubeconfig(
+            self.directory, name, server=server or self.server, ca=self.authority.certificate, user={"token": token}
+        )
 
     def client_context(self) -> ssl.SSLContext:
         """Return how the administrator's requests are secured."""

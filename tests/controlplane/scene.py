@@ -57,13 +57,15 @@ class Scene:
     plane: ControlPlane | GivenCluster
     environment: Mapping[str, str] = field(default_factory=dict)
     """Further environment of the operator."""
+    name: str = "vllm-operator-0"
+    """Name of the operator's pod; a second operator needs another one."""
     process: subprocess.Popen[bytes] | None = None
     installed: bool = False
 
     def __post_init__(self) -> None:
         self.api = Api(self.plane)
         self.http_port, self.webhook_port = free_ports(2)
-        self.log: Path = self.plane.directory / "operator.log"
+        self.log: Path = self.plane.directory / f"{self.name}.log"
 
     def install(self) -> None:
         """Apply the CRD and the chart's RBAC, and make what the operator will be given: certificate and token.
@@ -98,12 +100,27 @@ class Scene:
         self.kubectl("apply", "-f", str(NODES))
         self.kubectl("wait", "--for=condition=Ready", "-f", str(NODES), "--timeout=30s")
 
+    def replica(self, name: str, *, kubeconfig: Path | None = None) -> Scene:
+        """Return another operator of this cluster, with ports and a log of its own; it is not started.
+
+        `kubeconfig` is its way to the API server, where that is not the usual one.
+        """
+        other = Scene(self.plane, environment=self.environment, name=name)
+        other.certificates = self.certificates
+        other.operator_kubeconfig = kubeconfig or self.operator_kubeconfig
+        return other
+
     def start_operator(self) -> None:
         """Start the operator as the chart's ServiceAccount and wait until it is ready.
 
         Raises:
             SceneError: it ended, or is not ready in time.
         """
+        self.spawn_operator()
+        self.wait_until_ready()
+
+    def spawn_operator(self) -> None:
+        """Start the operator and wait for nothing."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "vllm_operator", "run"],
@@ -115,7 +132,15 @@ class Scene:
                 start_new_session=True,
                 preexec_fn=die_with_parent,
             )
-        deadline = time.monotonic() + READY_WITHIN_SECONDS
+
+    def wait_until_ready(self, *, seconds: float = READY_WITHIN_SECONDS) -> None:
+        """Wait until the operator answers that it is ready.
+
+        Raises:
+            SceneError: it ended, or is not ready in time.
+        """
+        assert self.process is not None, "no operator is running"
+        deadline = time.monotonic() + seconds
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > deadline:
                 raise SceneError(f"the operator is not ready:\n{self.operator_log()[-4000:]}")
@@ -186,7 +211,7 @@ class Scene:
             "VLLM_OPERATOR_WEBHOOK_PORT": str(self.webhook_port),
             "VLLM_OPERATOR_WEBHOOK_CERT_DIR": str(self.certificates),
             "VLLM_OPERATOR_NAMESPACE": NAMESPACE,
-            "VLLM_OPERATOR_POD_NAME": "vllm-operator-0",
+            "VLLM_OPERATOR_POD_NAME": self.name,
             **self.environment,
         }
 

@@ -1,0 +1,43 @@
+"""A plane of their own for the tests that break things."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.controlplane.scene import Scene
+    from tests.hub.server import HubServer
+
+
+@pytest.fixture(scope="session")
+def _bare_plane(hub: HubServer) -> Iterator[Scene]:
+    from tests.controlplane import build
+    from tests.controlplane.bare import bare_scene
+
+    if not build.is_built() and not os.environ.get("REQUIRE_CONTROL_PLANE"):
+        pytest.skip("the control plane is not built: run `make cluster-up` once, or set REQUIRE_CONTROL_PLANE=1")
+    with bare_scene({"HF_ENDPOINT": hub.endpoint}) as scene:
+        yield scene
+
+
+@pytest.fixture
+def bare(_bare_plane: Scene) -> Iterator[Scene]:
+    """API server, etcd and garbage collector that a test may stop and deceive; no operator runs before or after."""
+    yield _bare_plane
+    if _bare_plane.process is not None:
+        _bare_plane.stop_operator(kill=True)
+
+
+@pytest.fixture
+def bare_namespace(bare: Scene) -> Iterator[str]:
+    """A namespace of the test's own on that plane."""
+    name = f"t-{uuid.uuid4().hex[:8]}"
+    bare.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
+    yield name
+    bare.api.delete("Namespace", name)
