@@ -10,7 +10,7 @@ from tests.controlplane.client import condition
 from tests.plane.models import LLAMA_8B, deployment
 from tests.plane.test_verdicts import WORKLOAD, is_ready
 
-from vllm_operator.runtime.declared import LOOK_AGAIN_SECONDS
+from vllm_operator.runtime.optional_watch import LOOK_AGAIN_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -191,7 +191,6 @@ class Operator:
             *((f"watch {watcher.resource.plural}", watcher.run()) for watcher in self._watchers),
             *(("resync", resync.run()) for resync in self._resyncs),
             ("fleet", self._fleet.run()),
-            ("optional kinds", self._optional.run()),
             ("events", self._recorder.run()),
             ("loop lag", self._metrics.measure_lag()),
             ("start", self._start_working()),
@@ -261,6 +260,7 @@ class Operator:
                         jitter=jitter,
                     )
                 )
+        found += self._optional.watchers
         found += optional_watchers(
             self._kube,
             self._cluster,
@@ -341,7 +341,6 @@ class Operator:
             await watcher.synced.wait()
         for resync in self._resyncs:
             await resync.synced.wait()
-        await self._optional.looked.wait()
         if self._election is not None:
             await self._election.leading.wait()
         self._metrics.leading.set(1)

@@ -1,20 +1,17 @@
 """Capacity that not every cluster has an API for: devices of DRA drivers, Karpenter's pools, Kueue's quotas.
 
-Each kind is watched where its API exists and looked for again from time to time where it does not. That is the usual
-case and no error: it delays nothing and says nothing.
+Each kind is watched where its API exists (runtime/optional_watch.py).
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.cluster.declared import project_flavors, project_node_claim, project_node_pool
 from vllm_operator.cluster.dra import project_claim, project_slice
-from vllm_operator.runtime.kube import ApiError, Resource
-from vllm_operator.runtime.watch import Watcher
+from vllm_operator.runtime.kube import Resource
+from vllm_operator.runtime.optional_watch import OptionalWatcher
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,12 +22,7 @@ if TYPE_CHECKING:
     from vllm_operator.runtime.kube import Kube
     from vllm_operator.runtime.watch import Sink
 
-_LOGGER = logging.getLogger(__name__)
-
 Manifest = dict[str, Any]
-
-LOOK_AGAIN_SECONDS: Final = 20.0
-"""Time after which an API that was not there is looked for again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,40 +71,6 @@ def optional_watchers(
         )
         for source in SOURCES
     ]
-
-
-@dataclass
-class OptionalWatcher(Watcher):
-    """A watcher of a kind whose API may be absent, come and go; `synced` is set once that is known."""
-
-    versions: tuple[Resource, ...] = ()
-    _refused: bool = False
-
-    async def _list_and_watch(self) -> None:
-        for resource in self.versions:
-            self.resource = resource
-            try:
-                await super()._list_and_watch()
-            except ApiError as error:
-                if error.status == 404:
-                    continue
-                if error.status not in (401, 403):
-                    # Such as a conversion webhook that is down: tried again, but nothing waits for it.
-                    self.synced.set()
-                    raise
-                self._say_once(error)
-                break
-            else:
-                return
-        self.sink.replace([], None)
-        self.synced.set()
-        await asyncio.sleep(LOOK_AGAIN_SECONDS * self.jitter())
-
-    def _say_once(self, error: ApiError) -> None:
-        """Say that the API is there but may not be read: what it declares does not count."""
-        if not self._refused:
-            _LOGGER.warning("capacity left out", extra={"resource": self.resource.plural, "reason": str(error)})
-        self._refused = True
 
 
 @dataclass

@@ -139,10 +139,6 @@ class Kube(Protocol):
         """Return all objects and the resourceVersion from which to watch."""
         ...
 
-    async def serves(self, resource: Resource) -> bool:
-        """Return whether the cluster has the API of a kind."""
-        ...
-
     def watch(
         self, resource: Resource, namespace: str | None, *, version: str, seconds: int, labels: str = ""
     ) -> AsyncIterator[tuple[str, Manifest]]:
@@ -226,16 +222,6 @@ class AiohttpKube:
             if not metadata.get("continue"):
                 return found, str(metadata["resourceVersion"])
             query["continue"] = metadata["continue"]
-
-    async def serves(self, resource: Resource) -> bool:
-        """See `Kube.serves`; a group or version that does not exist is an answer, not an error."""
-        try:
-            answer = await self._request("GET", resource.group_path)
-        except ApiError as error:
-            if error.status == 404:
-                return False
-            raise
-        return any(entry.get("name") == resource.plural for entry in answer.get("resources") or [])
 
     async def watch(
         self, resource: Resource, namespace: str | None, *, version: str, seconds: int, labels: str = ""

@@ -17,7 +17,10 @@ Object = dict[str, Any]
 
 
 class FakeKube:
-    """Objects by (plural, namespace, name). `writes` has every write; `refuse` may raise on one before it happens."""
+    """Objects by (plural, namespace, name). `writes` has every write; `refuse` may raise on one before it happens.
+
+    `absent` has the plurals of kinds that have no API.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str, str], Object] = {}
@@ -25,7 +28,7 @@ class FakeKube:
         self.writes: list[tuple[str, str, str]] = []
         self.reads: list[tuple[str, str, str]] = []
         self.refuse: Callable[[str, str, str], None] = lambda verb, kind, name: None
-        self.served: set[str] = set()
+        self.absent: set[str] = set()
         self._version = 100
 
     def put(self, resource: Resource, obj: Object) -> Object:
@@ -75,9 +78,6 @@ class FakeKube:
         if known is not None and known["metadata"]["uid"] == uid:
             del self.objects[(resource.plural, namespace, name)]
 
-    async def serves(self, resource: Resource) -> bool:
-        return resource.plural in self.served
-
     async def create(self, resource: Resource, namespace: str, manifest: Object) -> None:
         self._write("create", resource.kind, manifest["metadata"].get("name", ""))
         key = (resource.plural, namespace, manifest["metadata"]["name"])
@@ -93,6 +93,8 @@ class FakeKube:
         return copy.deepcopy(self.put(resource, manifest))
 
     async def list(self, resource: Resource, namespace: str | None, *, labels: str = "") -> tuple[list[Object], str]:
+        if resource.plural in self.absent:
+            raise ApiError(404, "NotFound", "the server could not find the requested resource")
         found = [
             {**obj, "apiVersion": resource.api_version, "kind": resource.kind}
             for (plural, where, _), obj in self.objects.items()

@@ -12,8 +12,9 @@ from tests.unit.runtime.test_queue import in_virtual_time
 
 from vllm_operator.cluster.nodes import project_node
 from vllm_operator.cluster.state import ClusterState
-from vllm_operator.runtime.declared import LOOK_AGAIN_SECONDS, SOURCES, OptionalWatcher, optional_watchers
+from vllm_operator.runtime.declared import SOURCES, optional_watchers
 from vllm_operator.runtime.kube import ApiError, Resource
+from vllm_operator.runtime.optional_watch import LOOK_AGAIN_SECONDS, OptionalWatcher
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine

@@ -1,58 +1,68 @@
-"""Optional kinds are found, listed before they count, found later when they come, and forgotten when they go."""
+"""Optional kinds are listed before they count, found later when they come, and forgotten when they go."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from tests.unit.runtime.fake_kube import FakeKube
+from tests.unit.runtime.test_queue import in_virtual_time
 
 from vllm_operator.runtime.children import Children
-from vllm_operator.runtime.kube import DISRUPTION_BUDGETS, POD_MONITORS, ApiError, Unreachable
+from vllm_operator.runtime.kube import DISRUPTION_BUDGETS, OPTIONAL_CHILDREN, POD_MONITORS, ApiError, Unreachable
 from vllm_operator.runtime.optional import OptionalKinds
+from vllm_operator.runtime.optional_watch import LOOK_AGAIN_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Callable, Coroutine
 
     from vllm_operator.runtime.kube import Resource
 
-SECONDS = 5.0
+RESYNC_SECONDS = 120.0
+SOON = 0.001
 
 
 class Stage:
-    """Optional kinds over an API server in memory; `change` waits until they are seen to have changed."""
+    """Optional kinds over an API server in memory, which has no optional kind but PodDisruptionBudgets."""
 
-    def __init__(self) -> None:
+    def __init__(self, namespaces: tuple[str | None, ...] = (None,)) -> None:
         self.kube = FakeKube()
+        self.kube.absent = {resource.plural for resource in OPTIONAL_CHILDREN} - {DISRUPTION_BUDGETS.plural}
         self.children = Children()
         self.queued: list[str] = []
-        self.changes = asyncio.Event()
+        self.seen: list[frozenset[str]] = []
         self.kinds = OptionalKinds(
             self.kube,
             self.children,
-            (None,),
+            namespaces,
             queue=self.queued.append,
-            changed=self.changes.set,
-            look_seconds=0.001,
+            changed=lambda: self.seen.append(self.kinds.served),
+            resync_seconds=RESYNC_SECONDS,
+            jitter=lambda: 1.0,
         )
 
-    async def change(self) -> frozenset[str]:
-        async with asyncio.timeout(SECONDS):
-            await self.changes.wait()
-        self.changes.clear()
-        return self.kinds.served
+    def fail(self, resource: Resource, error: Exception, *, namespace: str | None = None) -> None:
+        """Have every list of a kind, in one namespace, fail from now on."""
+        answers = self.kube.list
+
+        async def answer(asked: Resource, where: str | None, *, labels: str = "") -> Any:
+            if asked == resource and where == namespace:
+                raise error
+            return await answers(asked, where, labels=labels)
+
+        self.kube.list = answer  # type: ignore[method-assign]
 
 
-@pytest.fixture
-async def stage() -> AsyncIterator[Stage]:
-    made = Stage()
-    made.kube.served.add(DISRUPTION_BUDGETS.plural)
-    task = asyncio.create_task(made.kinds.run())
-    yield made
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+def on_stage(stage: Stage, play: Callable[[], Coroutine[None, None, None]]) -> None:
+    async def main() -> None:
+        tasks = [asyncio.create_task(watcher.run()) for watcher in stage.kinds.watchers]
+        await asyncio.sleep(SOON)
+        await play()
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    in_virtual_time(main())
 
 
 def monitor() -> dict[str, Any]:
@@ -60,57 +70,89 @@ def monitor() -> dict[str, Any]:
     return {"kind": "PodMonitor", "metadata": {"name": "model", "namespace": "team", "ownerReferences": [owner]}}
 
 
-async def test_what_is_served_is_known_before_anything_is_reconciled(stage: Stage) -> None:
-    async with asyncio.timeout(SECONDS):
-        await stage.kinds.looked.wait()
-    assert stage.kinds.served == {"PodDisruptionBudget"}
-
-
-async def test_an_api_that_is_installed_later_is_found_with_the_objects_that_are_ours(stage: Stage) -> None:
-    await stage.change()
-    stage.kube.put(POD_MONITORS, monitor())
-    stage.kube.served.add(POD_MONITORS.plural)
-    assert await stage.change() == {"PodDisruptionBudget", "PodMonitor"}
-    assert ("PodMonitor", "model") in stage.children.of("team/model")
-
-
-async def test_an_api_that_is_removed_is_forgotten_with_its_objects(stage: Stage) -> None:
-    stage.kube.put(POD_MONITORS, monitor())
-    await stage.change()
-    stage.kube.served.add(POD_MONITORS.plural)
-    await stage.change()
-    stage.kube.served.discard(POD_MONITORS.plural)
-    assert await stage.change() == {"PodDisruptionBudget"}
-    assert stage.children.of("team/model") == {}
-
-
-async def test_a_kind_that_may_not_be_listed_is_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vllm_operator.runtime.optional.FIRST_LIST_SECONDS", 0.01)
+def test_what_is_served_is_known_before_anything_is_reconciled() -> None:
     stage = Stage()
-    stage.kube.served |= {DISRUPTION_BUDGETS.plural, POD_MONITORS.plural}
-    listed = stage.kube.list
 
-    async def forbidden(resource: Resource, namespace: str | None, *, labels: str = "") -> Any:
-        if resource == POD_MONITORS:
-            raise ApiError(403, "Forbidden", "podmonitors is forbidden")
-        return await listed(resource, namespace, labels=labels)
+    async def play() -> None:
+        assert all(watcher.synced.is_set() for watcher in stage.kinds.watchers)
+        assert stage.kinds.served == {"PodDisruptionBudget"}
 
-    stage.kube.list = forbidden  # type: ignore[method-assign]
-    task = asyncio.create_task(stage.kinds.run())
-    assert await stage.change() == {"PodDisruptionBudget"}
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+    on_stage(stage, play)
 
 
-async def test_a_server_that_does_not_answer_takes_nothing_back(stage: Stage) -> None:
-    await stage.change()
-    asked = asyncio.Event()
+def test_an_api_that_is_installed_later_is_found_with_the_objects_that_are_ours() -> None:
+    stage = Stage()
 
-    async def silent(resource: Resource) -> bool:
-        asked.set()
-        raise Unreachable("no route")
+    async def play() -> None:
+        stage.kube.put(POD_MONITORS, monitor())
+        stage.kube.absent.discard(POD_MONITORS.plural)
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        assert stage.kinds.served == {"PodDisruptionBudget", "PodMonitor"}
+        assert stage.seen[-1] == stage.kinds.served
+        assert ("PodMonitor", "model") in stage.children.of("team/model")
 
-    stage.kube.serves = silent  # type: ignore[method-assign]
-    async with asyncio.timeout(SECONDS):
-        await asked.wait()
-    assert stage.kinds.served == {"PodDisruptionBudget"}
+    on_stage(stage, play)
+
+
+def test_an_api_that_is_removed_is_forgotten_with_its_objects() -> None:
+    stage = Stage()
+    stage.kube.put(POD_MONITORS, monitor())
+    stage.kube.absent.discard(POD_MONITORS.plural)
+
+    async def play() -> None:
+        assert stage.kinds.served == {"PodDisruptionBudget", "PodMonitor"}
+        stage.kube.absent.add(POD_MONITORS.plural)
+        await asyncio.sleep(RESYNC_SECONDS)
+        assert stage.kinds.served == {"PodDisruptionBudget"}
+        assert stage.seen[-1] == stage.kinds.served
+        assert stage.children.of("team/model") == {}
+
+    on_stage(stage, play)
+
+
+def test_a_kind_that_may_not_be_listed_is_not_served_until_it_may() -> None:
+    stage = Stage()
+    stage.fail(DISRUPTION_BUDGETS, ApiError(403, "Forbidden", "poddisruptionbudgets is forbidden"))
+
+    async def play() -> None:
+        assert stage.kinds.served == frozenset()
+        assert all(watcher.synced.is_set() for watcher in stage.kinds.watchers)
+        del stage.kube.list  # type: ignore[method-assign]
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        assert stage.kinds.served == {"PodDisruptionBudget"}
+
+    on_stage(stage, play)
+
+
+def test_a_kind_is_served_when_it_is_in_every_namespace_that_is_watched() -> None:
+    stage = Stage(("one", "two"))
+    stage.fail(DISRUPTION_BUDGETS, ApiError(403, "Forbidden", "forbidden in two"), namespace="two")
+
+    async def play() -> None:
+        assert stage.kinds.served == frozenset()
+        assert stage.seen == []
+
+    on_stage(stage, play)
+
+
+def test_a_server_that_does_not_answer_takes_nothing_back() -> None:
+    stage = Stage()
+
+    async def play() -> None:
+        stage.fail(DISRUPTION_BUDGETS, Unreachable("no route"))
+        await asyncio.sleep(2 * RESYNC_SECONDS)
+        assert stage.kinds.served == {"PodDisruptionBudget"}
+        assert stage.seen == [stage.kinds.served]
+
+    on_stage(stage, play)
+
+
+def test_an_api_that_is_broken_keeps_nobody_waiting() -> None:
+    stage = Stage()
+    stage.fail(POD_MONITORS, ApiError(500, "InternalError", "conversion webhook failed"))
+
+    async def play() -> None:
+        assert all(watcher.synced.is_set() for watcher in stage.kinds.watchers)
+        assert stage.kinds.served == {"PodDisruptionBudget"}
+
+    on_stage(stage, play)
