@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from vllm_operator.api.spec import CacheType
 from vllm_operator.api.v1alpha1 import API_VERSION, KIND
 from vllm_operator.render.errors import NotRenderable
-from vllm_operator.render.labels import PLAN_HASH_ANNOTATION, object_labels, selector_labels
+from vllm_operator.render.labels import object_labels, selector_labels
 from vllm_operator.render.templates import Manifest, render_template
 from vllm_operator.render.volumes import cache_claim_name
 from vllm_operator.render.workload import deployment_manifest
@@ -37,7 +37,7 @@ def render(
     """
     if plan.placement is None or not plan.args:
         raise NotRenderable(plan.message or "the plan names no GPUs to run on")
-    common = shared_values(plan, namespace=namespace, name=name, uid=uid)
+    common = shared_values(namespace=namespace, name=name, uid=uid)
     objects = []
     cache = deployment.spec.cache
     if cache.type is CacheType.PERSISTENT_VOLUME_CLAIM and cache.claim_name is None:
@@ -54,14 +54,15 @@ def workload_of(objects: Iterable[Manifest]) -> Manifest:
     return workload
 
 
-def shared_values(plan: Plan, *, namespace: str, name: str, uid: str | None) -> dict[str, Any]:
+def shared_values(*, namespace: str, name: str, uid: str | None) -> dict[str, Any]:
     """Return the values that the templates of all objects use."""
     return {
         "name": name,
         "namespace": namespace,
         "labels": object_labels(name),
         "selector": selector_labels(name),
-        "annotations": {PLAN_HASH_ANNOTATION: plan.hash},
+        # Not the plan's hash: a new plan must not rewrite objects in which nothing else changes.
+        "annotations": {},
         "owners": [_owner(name, uid)] if uid else [],
     }
 

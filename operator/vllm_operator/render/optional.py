@@ -82,7 +82,7 @@ def render_optional(
     (`Auto`) is left out without a word.
     """
     metadata = workload["metadata"]
-    common = shared_values(plan, namespace=metadata["namespace"], name=metadata["name"], uid=uid)
+    common = shared_values(namespace=metadata["namespace"], name=metadata["name"], uid=uid)
     objects, left_out = [], []
     for kind, values in _asked_for(plan, deployment.spec, workload, served):
         if kind in served:

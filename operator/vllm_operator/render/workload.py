@@ -45,7 +45,7 @@ def deployment_manifest(
         "deployment",
         {
             **common,
-            "annotations": {**common["annotations"], ROLLOUT_ANNOTATION: rollout.why},
+            "annotations": {PLAN_HASH_ANNOTATION: plan.hash, ROLLOUT_ANNOTATION: rollout.why},
             "pod_annotations": {
                 "kubectl.kubernetes.io/default-container": ENGINE_CONTAINER,
                 PLAN_HASH_ANNOTATION: plan.hash,

@@ -215,10 +215,17 @@ def test_every_object_is_owned_by_the_deployment() -> None:
         assert owner["blockOwnerDeletion"] is True
 
 
-def test_every_object_and_the_pods_carry_the_plans_hash() -> None:
-    carriers = [*_objects().values(), _pod()]
+def test_the_workload_and_its_pods_carry_the_plans_hash() -> None:
+    carriers = [_objects()["Deployment"], _pod()]
     hashes = {carrier["metadata"]["annotations"]["vllm-operator.io/plan-hash"] for carrier in carriers}
     assert hashes == {"0123456789abcdef"}
+
+
+def test_another_plan_changes_no_object_but_the_workload() -> None:
+    spec = {"cache": {"type": "PersistentVolumeClaim", "size": "1Gi"}}
+    plans = plan_of(), replace(plan_of(args=("org/name", "--max-model-len", "4096")), hash="fedcba9876543210")
+    before, after = (render(plan, deployment_of(spec), namespace="models", name="example") for plan in plans)
+    assert {new["kind"] for old, new in zip(before, after, strict=True) if old != new} == {"Deployment"}
 
 
 def test_the_service_finds_the_pods() -> None:
