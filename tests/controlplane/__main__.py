@@ -1,7 +1,7 @@
 """`python -m tests.controlplane build|up|down|serve|demo`: the control plane by hand.
 
-`build` builds the binaries where they are missing. `up` starts the plane in the background and prints its kubeconfig's
-path, `down` ends it. `demo` is in `tests.controlplane.demo`.
+`build` builds the binaries, and promtool, where they are missing. `up` starts the plane in the background and prints its
+kubeconfig's path, `down` ends it. `demo` is in `tests.controlplane.demo`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 
 from tests.controlplane import build
 from tests.controlplane.plane import ControlPlane, PlaneError
+from tests.controlplane.promtool import promtool
 
 STATE = build.cache_directory() / "plane"
 PID_FILE = STATE / "pid"
@@ -29,6 +30,7 @@ def main() -> int:
     try:
         if command == "build":
             build.ensure_binaries()
+            promtool()
         elif command == "up":
             return up()
         elif command == "down":
