@@ -4,10 +4,10 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 UNIT   := tests/unit tests/golden
-SLOW   := tests/property tests/accuracy tests/plane tests/chart
+SLOW   := tests/property tests/accuracy tests/plane tests/chart tests/node
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit slow cluster-up cluster-down e2e-kind image-test test-vllm accuracy bench crds manifests soak clean
+.PHONY: help setup demo test check unit slow cluster-up cluster-down node-up node-down e2e-kind image-test test-vllm accuracy bench crds manifests soak clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -23,9 +23,9 @@ setup: $(STAMP) ## virtual environment in .venv with the locked dependencies
 demo: $(STAMP) ## a real local control plane with fake GPU nodes, the operator and the samples; leaves nothing behind
 	@$(BIN)/python -m tests.controlplane demo
 
-test: $(STAMP) ## everything that CI runs, on a real control plane (built once, about 11 minutes)
-	@# The control plane compiles while lint and unit tests run; the plane tests then wait for it.
-	@log=$$(mktemp); $(BIN)/python -m tests.controlplane build >$$log 2>&1 & build=$$!; \
+test: $(STAMP) ## everything that CI runs, on a real control plane and a real node (built once, about 15 minutes)
+	@# They compile while lint and unit tests run; the plane tests then wait for it.
+	@log=$$(mktemp); $(BIN)/python -m tests.node build >$$log 2>&1 & build=$$!; \
 	$(MAKE) --no-print-directory check; checked=$$?; \
 	tail -n +1 -f --pid=$$build $$log; wait $$build; built=$$?; rm -f $$log; \
 	[ $$built -eq 0 ] && $(MAKE) --no-print-directory slow; slow=$$?; \
@@ -60,6 +60,12 @@ cluster-up: $(STAMP) ## the local control plane alone; prints the kubeconfig's p
 
 cluster-down: $(STAMP) ## stop it
 	@$(BIN)/python -m tests.controlplane down
+
+node-up: $(STAMP) ## a real node (kubelet, containerd, runc) with a control plane; prints the kubeconfig's path (root, Linux)
+	@$(BIN)/python -m tests.node up
+
+node-down: $(STAMP) ## stop it; nothing is left on the machine
+	@$(BIN)/python -m tests.node down
 
 e2e-kind: $(STAMP) ## the plane tests on kind (needs Docker and kind)
 	@kind create cluster --name vllm-operator-test --wait 120s

