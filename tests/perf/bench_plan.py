@@ -1,0 +1,89 @@
+"""How long a plan takes: `python -m tests.perf.bench_plan`.
+
+CPU milliseconds of `plan()` for 13 models × 4 contexts × 4 concurrencies, in a random but repeatable order, on clusters
+of 10 GPU classes. The first 300 questions meet models and GPUs for the first time, as after a start of the operator.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from tests.unit.planning.fleets import CARDS, facts, inventory, node, spec
+
+from vllm_operator.planning.decide import plan
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vllm_operator.cluster.inventory import Inventory
+
+CLASSES = 10
+QUESTIONS = 300
+MODELS = (
+    "Qwen/Qwen3-0.6B",
+    "Qwen/Qwen3-8B",
+    "Qwen/Qwen2.5-14B-Instruct",
+    "Qwen/Qwen2.5-7B-Instruct-AWQ",
+    "Qwen/Qwen3-30B-A3B",
+    "Qwen/Qwen3-235B-A22B-FP8",
+    "meta-llama/Llama-3.1-8B-Instruct",
+    "meta-llama/Llama-3.3-70B-Instruct",
+    "deepseek-ai/DeepSeek-V2-Lite",
+    "deepseek-ai/DeepSeek-R1",
+    "google/gemma-3-12b-it",
+    "openai/gpt-oss-20b",
+    "BAAI/bge-m3",
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PlanningTimes:
+    """CPU milliseconds of one `plan()`."""
+
+    median_ms: float
+    p99_ms: float
+    longest_ms: float
+
+
+def cluster(nodes: int) -> Inventory:
+    """Return a cluster whose nodes are of ten classes in turn."""
+    cards = sorted(CARDS)
+    return inventory(*(node(cards[number % CLASSES % len(cards)], f"n{number:05}", 8) for number in range(nodes)))
+
+
+def planning_times(cluster: Inventory, questions: int = QUESTIONS) -> PlanningTimes:
+    """Measure that many questions about one cluster."""
+    found = sorted(_times(cluster, questions))
+    return PlanningTimes(median_ms=statistics.median(found), p99_ms=found[int(0.99 * len(found))], longest_ms=found[-1])
+
+
+def _times(cluster: Inventory, questions: int) -> Iterator[float]:
+    chance = random.Random(20260101)
+    known = {model: facts(model) for model in MODELS}
+    for _ in range(questions):
+        model = chance.choice(MODELS)
+        workload = {
+            "contextLength": chance.choice([4096, 8192, 16384, 32768]),
+            "concurrency": chance.choice([1, 4, 8, 32]),
+        }
+        asked = spec(model, workload=workload)
+        begun = time.process_time()
+        plan(asked, known[model], cluster)
+        yield (time.process_time() - begun) * 1000
+
+
+def main() -> int:
+    """Print the figures."""
+    for label, nodes in (("100 nodes, first contact", 100), ("100 nodes", 100), ("5,000 nodes", 5000)):
+        times = planning_times(cluster(nodes))
+        figures = f"median {times.median_ms:6.2f}  p99 {times.p99_ms:6.2f}  longest {times.longest_ms:6.1f} ms"
+        print(f"plan, {label:26} {figures}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

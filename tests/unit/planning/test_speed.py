@@ -1,0 +1,22 @@
+"""A plan is cheap enough to be made at every admission; `python -m tests.perf.bench_plan` has the exact figures."""
+
+from __future__ import annotations
+
+from tests.perf.bench_plan import cluster, planning_times
+
+SLACK = 4
+"""CPU time of a shared, slower machine against the one that the bars are for."""
+
+
+def test_a_plan_on_a_hundred_nodes_of_ten_classes_takes_about_a_millisecond() -> None:
+    nodes = cluster(100)
+    planning_times(nodes)  # first contact with models and GPUs
+
+    times = planning_times(nodes)
+
+    assert times.median_ms <= 1 * SLACK
+    assert times.p99_ms <= 5 * SLACK
+
+
+def test_five_thousand_nodes_cost_what_their_classes_cost() -> None:
+    assert planning_times(cluster(5000), questions=100).median_ms <= 5 * SLACK
