@@ -50,6 +50,7 @@ accuracy: $(STAMP) ## regenerate the figures of docs/explanation/memory-model.md
 
 bench: $(STAMP) ## predictions a second on one core
 	PYTHONPATH=operator:. $(BIN)/python -m tests.perf.bench_predict
+	PYTHONPATH=operator:. $(BIN)/python -m tests.perf.bench_plan
 
 soak: $(STAMP) ## long random runs on a real control plane: 200 clusters that the scheduler must agree about, 200 kills
 	REQUIRE_CONTROL_PLANE=1 SOAK_CASES=200 $(BIN)/pytest -q tests/plane/test_scheduler_agrees.py
