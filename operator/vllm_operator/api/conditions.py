@@ -45,6 +45,7 @@ ADMISSION_OFF: Final = "AdmissionOff"
 # Rendered
 APPLIED: Final = "Applied"
 APPLIED_IN_PART: Final = "AppliedInPart"
+PART_NOT_WORKING: Final = "PartNotWorking"
 WITHHELD: Final = "Withheld"
 CONFLICT: Final = "Conflict"
 APPLY_FAILED: Final = "ApplyFailed"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.quantity import QuantityError, parse_quantity
 from vllm_operator.api.v1alpha1 import KIND
+from vllm_operator.runtime.complaints import complaint_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -59,6 +60,8 @@ class Child:
     fingerprint: bytes
     packed: bytes
     rollout: Rollout | None = None
+    complaint: str = ""
+    """What its own controller says is wrong with it."""
 
     def body(self) -> Manifest:
         """Return the object without its status."""
@@ -101,12 +104,7 @@ class Children:
         before = known.get(child.id)
         known[child.id] = child
         self._came_back(owner, child.id, child.version)
-        same = before is not None and (before.uid, before.owner_uid, before.fingerprint, before.rollout) == (
-            child.uid,
-            child.owner_uid,
-            child.fingerprint,
-            child.rollout,
-        )
+        same = before is not None and _of_interest(before) == _of_interest(child)
         return None if same else owner
 
     def remove(self, obj: Manifest) -> str | None:
@@ -141,6 +139,10 @@ class Children:
         written = self._written.get((owner, child))
         if written is not None and (version is None or version >= written[0]):
             del self._written[(owner, child)]
+
+
+def _of_interest(child: Child) -> tuple[object, ...]:
+    return child.uid, child.owner_uid, child.fingerprint, child.rollout, child.complaint
 
 
 def child_id(obj: Mapping[str, Any]) -> ChildId:
@@ -181,6 +183,7 @@ def _child(obj: Manifest) -> Child:
         fingerprint=blake2b(text, digest_size=16).digest(),
         packed=zlib.compress(text, 1),
         rollout=rollout_of(obj) if obj["kind"] == "Deployment" else None,
+        complaint=complaint_of(obj),
     )
 
 

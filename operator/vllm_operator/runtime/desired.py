@@ -12,12 +12,13 @@ from vllm_operator.models.errors import ModelError
 from vllm_operator.planning.plan import Verdict
 from vllm_operator.render.objects import render, workload_of
 from vllm_operator.render.optional import render_optional
+from vllm_operator.runtime.complaints import NEEDS_PODS
 from vllm_operator.runtime.pinning import pinned_to, pods_of_spec, read_pin, same_pods, with_pin
 from vllm_operator.runtime.status import Rendering
 from vllm_operator.runtime.writer import wanted_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Iterable
 
     from vllm_operator.api.status import VLLMDeploymentStatus
     from vllm_operator.api.v1alpha1 import VLLMDeployment
@@ -102,6 +103,23 @@ def _pin_of(workload: Child | None, uid: str, pods: str) -> Pin | None:
     """Return what the running pods are pinned to, if that belongs to the spec as it is."""
     pin = read_pin(workload.body()) if workload is not None and workload.owner_uid == uid else None
     return pin if pin is not None and pin.pods_of_spec == pods else None
+
+
+def with_complaints(rendering: Rendering, children: Iterable[Child]) -> Rendering:
+    """Return what the condition Rendered says, with the complaints about objects that are applied."""
+    if rendering.reason not in (reasons.APPLIED, reasons.APPLIED_IN_PART):
+        return rendering
+    known = sorted(children, key=lambda child: child.id)
+    serves = any(child.rollout is not None and child.rollout.available for child in known)
+    complaints = [
+        f"the {child.id[0]} does not work: {child.complaint}"
+        for child in known
+        if child.complaint and (serves or child.id[0] not in NEEDS_PODS)
+    ]
+    if not complaints:
+        return rendering
+    reason = reasons.PART_NOT_WORKING if rendering.reason == reasons.APPLIED else rendering.reason
+    return Rendering(reason, "; ".join([rendering.message, *complaints]))
 
 
 def _templates(manifests: list[Manifest]) -> list[Manifest]:

@@ -26,6 +26,7 @@ LONGEST_NOTE: Final = 1000
 """The API server refuses notes of 1 KiB and more."""
 
 _BAD_WHEN_FALSE: Final = (reasons.SPEC_VALID, reasons.MODEL_RESOLVED, reasons.FEASIBLE, reasons.RENDERED)
+_TOLD_WHEN_TRUE: Final = frozenset({reasons.APPLIED_IN_PART, reasons.PART_NOT_WORKING})
 _UNREMARKABLE: Final = frozenset({reasons.WITHHELD})
 
 
@@ -38,9 +39,7 @@ def tellings(before: Sequence[Condition], after: Sequence[Condition]) -> Iterato
         if condition.type in _BAD_WHEN_FALSE and condition.status == "False":
             if condition.reason not in _UNREMARKABLE:
                 yield "Warning", condition.reason, condition.message
-        elif condition.reason == reasons.APPLIED_IN_PART or (
-            condition.type == reasons.DEGRADED and condition.status == "True"
-        ):
+        elif condition.reason in _TOLD_WHEN_TRUE or (condition.type == reasons.DEGRADED and condition.status == "True"):
             yield "Warning", condition.reason, condition.message
         elif condition.type == reasons.READY and condition.status == "True":
             yield "Normal", condition.reason, condition.message

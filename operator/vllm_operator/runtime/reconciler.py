@@ -19,7 +19,7 @@ from vllm_operator.models.errors import ModelError
 from vllm_operator.planning.decide import plan as plan_deployment
 from vllm_operator.render.errors import RenderError
 from vllm_operator.runtime.children import Rollout, version_of
-from vllm_operator.runtime.desired import desired_by_plan, desired_without_plan
+from vllm_operator.runtime.desired import desired_by_plan, desired_without_plan, with_complaints
 from vllm_operator.runtime.events import tellings
 from vllm_operator.runtime.failures import classify
 from vllm_operator.runtime.kube import OPTIONAL_CHILDREN, ApiError, Unreachable
@@ -154,7 +154,7 @@ class Reconciler:
             model=model,
             plan=plan,
             pinned_plan=pinned,
-            rendering=self._late_problems.get(key, brought.rendering),
+            rendering=self._rendering(key, brought, plan),
             rollout_is_wanted=brought.settled,
         )
         await self._report(key, stored.uid, situation, replicas=_replicas(deployment))
@@ -185,6 +185,11 @@ class Reconciler:
             self._shared.queue.retry(key)
         if problem != before:
             self._shared.queue.add(key)
+
+    def _rendering(self, key: str, brought: _Brought, plan: Plan | None) -> Rendering:
+        """Return what is said of the objects; without a plan it is what was said before, complaints included."""
+        rendering = self._late_problems.get(key, brought.rendering)
+        return rendering if plan is None else with_complaints(rendering, self._shared.children.of(key).values())
 
     def _forget(self, key: str) -> None:
         shared = self._shared

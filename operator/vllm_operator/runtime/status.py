@@ -39,6 +39,9 @@ DECIMALS: Final = 3
 """Of GiB and per cent in the status: a MiB is 0.001 GiB."""
 
 
+_IN_THE_CLUSTER: Final = frozenset({reasons.APPLIED, reasons.APPLIED_IN_PART, reasons.PART_NOT_WORKING, reasons.STALE})
+
+
 @dataclass(frozen=True, slots=True)
 class Rendering:
     """What became of the objects: one of the reasons of the condition Rendered, with its message."""
@@ -49,7 +52,7 @@ class Rendering:
     @property
     def status(self) -> ConditionStatus:
         """Whether the wanted objects are in the cluster."""
-        return "True" if self.reason in (reasons.APPLIED, reasons.APPLIED_IN_PART, reasons.STALE) else "False"
+        return "True" if self.reason in _IN_THE_CLUSTER else "False"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,202 @@
+"""Kinds of other projects, as far as the operator renders them: small structural schemas of our own.
+
+They hold the fields that are rendered, with the bounds, defaults and list types that the projects document. What is not
+here is refused, so that a slip in a template is seen. What the projects' controllers do is not here.
+
+PodMonitor: prometheus-operator, monitoring.coreos.com/v1. ScaledObject: KEDA, keda.sh/v1alpha1. HTTPRoute: Gateway API,
+gateway.networking.k8s.io/v1. InferencePool: Gateway API Inference Extension, inference.networking.k8s.io/v1.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tests.controlplane.client import Api
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string"}
+TEXTS: Schema = {"type": "object", "additionalProperties": TEXT}
+NUMBER: Schema = {"type": "integer", "format": "int32"}
+PORT: Schema = {**NUMBER, "minimum": 1, "maximum": 65535}
+
+
+def _object(*required: str, **properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties, **({"required": list(required)} if required else {})}
+
+
+def _atomic(items: Schema, **bounds: int) -> Schema:
+    return {"type": "array", "items": items, "x-kubernetes-list-type": "atomic", **bounds}
+
+
+def _text(*values: str, default: str | None = None) -> Schema:
+    return {**TEXT, **({"enum": list(values)} if values else {}), **({} if default is None else {"default": default})}
+
+
+SELECTOR = _object(matchLabels=TEXTS)
+CONDITIONS: Schema = {
+    "type": "array",
+    "items": _object("type", "status", type=TEXT, status=TEXT, reason=TEXT, message=TEXT),
+}
+PARENTS_STATUS = _object(
+    parents=_atomic(_object(parentRef=_object(name=TEXT), controllerName=TEXT, conditions=CONDITIONS))
+)
+
+POD_MONITOR = _object(
+    "selector",
+    "podMetricsEndpoints",
+    selector=SELECTOR,
+    podMetricsEndpoints={"type": "array", "items": _object(port=TEXT, path=TEXT)},
+)
+
+SCALING_RULES = _object(
+    stabilizationWindowSeconds=NUMBER,
+    selectPolicy=TEXT,
+    policies=_atomic(_object("type", "value", "periodSeconds", type=TEXT, value=NUMBER, periodSeconds=NUMBER)),
+)
+SCALED_OBJECT = _object(
+    "scaleTargetRef",
+    "triggers",
+    scaleTargetRef=_object("name", apiVersion=TEXT, kind=TEXT, name=TEXT),
+    minReplicaCount=NUMBER,
+    maxReplicaCount=NUMBER,
+    cooldownPeriod=NUMBER,
+    pollingInterval=NUMBER,
+    advanced=_object(
+        horizontalPodAutoscalerConfig=_object(behavior=_object(scaleDown=SCALING_RULES, scaleUp=SCALING_RULES))
+    ),
+    triggers={
+        "type": "array",
+        "items": _object("type", "metadata", type=TEXT, metadata=TEXTS, authenticationRef=_object("name", name=TEXT)),
+    },
+)
+
+HTTP_ROUTE = _object(
+    parentRefs=_atomic(
+        _object(
+            "name",
+            group=_text(default="gateway.networking.k8s.io"),
+            kind=_text(default="Gateway"),
+            name=TEXT,
+            namespace=TEXT,
+            sectionName=TEXT,
+        )
+    ),
+    hostnames=_atomic(TEXT),
+    rules=_atomic(
+        _object(
+            matches=_atomic(
+                _object(path=_object(type=_text("Exact", "PathPrefix", "RegularExpression"), value=TEXT)),
+            ),
+            filters=_atomic(
+                _object(
+                    "type",
+                    type=_text("URLRewrite", "RequestRedirect"),
+                    urlRewrite=_object(
+                        path=_object(
+                            "type",
+                            type=_text("ReplaceFullPath", "ReplacePrefixMatch"),
+                            replacePrefixMatch=TEXT,
+                        )
+                    ),
+                )
+            ),
+            timeouts=_object(request={**TEXT, "pattern": r"^([0-9]{1,5}(h|m|s|ms)){1,4}$"}),
+            backendRefs=_atomic(
+                _object(
+                    "name",
+                    group=_text(default=""),
+                    kind=_text(default="Service"),
+                    name=TEXT,
+                    port=PORT,
+                    weight={**NUMBER, "default": 1},
+                )
+            ),
+        )
+    ),
+)
+
+INFERENCE_POOL = _object(
+    "selector",
+    "targetPorts",
+    "endpointPickerRef",
+    selector=SELECTOR,
+    targetPorts=_atomic(_object("number", number=PORT), minItems=1, maxItems=8),
+    endpointPickerRef={
+        **_object(
+            "name",
+            group=_text(default=""),
+            kind=_text(default="Service"),
+            name=TEXT,
+            port=_object("number", number=PORT),
+            failureMode=_text("FailOpen", "FailClose", default="FailClose"),
+        ),
+        "x-kubernetes-validations": [
+            {"rule": "self.kind != 'Service' || has(self.port)", "message": "port is required when kind is Service"}
+        ],
+    },
+)
+
+
+def _crd(group: str, version: str, kind: str, spec: Schema, status: Schema) -> dict[str, Any]:
+    plural = f"{kind.lower()}s"
+    # The API server admits a group of Kubernetes' own only with a word on who has approved it.
+    approved = {"api-approved.kubernetes.io": "unapproved, a schema for tests"} if group.endswith("k8s.io") else {}
+    schema = {"openAPIV3Schema": _object("spec", spec=spec, status=status)}
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{plural}.{group}", "annotations": approved},
+        "spec": {
+            "group": group,
+            "scope": "Namespaced",
+            "names": {"kind": kind, "plural": plural, "singular": kind.lower()},
+            "versions": [
+                {"name": version, "served": True, "storage": True, "schema": schema, "subresources": {"status": {}}}
+            ],
+        },
+    }
+
+
+CRDS = {
+    crd["spec"]["names"]["kind"]: crd
+    for crd in (
+        _crd("monitoring.coreos.com", "v1", "PodMonitor", POD_MONITOR, _object()),
+        _crd("keda.sh", "v1alpha1", "ScaledObject", SCALED_OBJECT, _object(conditions=CONDITIONS)),
+        _crd("gateway.networking.k8s.io", "v1", "HTTPRoute", HTTP_ROUTE, PARENTS_STATUS),
+        _crd("inference.networking.k8s.io", "v1", "InferencePool", INFERENCE_POOL, PARENTS_STATUS),
+    )
+}
+"""The CustomResourceDefinitions by kind."""
+
+
+def present(api: Api) -> list[str]:
+    """Return the kinds that the cluster has, by whatever definition."""
+    return [
+        kind for kind, crd in CRDS.items() if api.find("CustomResourceDefinition", crd["metadata"]["name"]) is not None
+    ]
+
+
+def install(api: Api, kinds: Iterable[str] = tuple(CRDS)) -> None:
+    """Have the cluster serve these kinds."""
+    for kind in kinds:
+        api.create(CRDS[kind])
+    for kind in kinds:
+        api.wait("CustomResourceDefinition", CRDS[kind]["metadata"]["name"], _established)
+
+
+def remove(api: Api, kinds: Iterable[str] = tuple(CRDS)) -> None:
+    """Have the cluster no longer serve them, with all objects of them."""
+    names = [CRDS[kind]["metadata"]["name"] for kind in kinds]
+    for name in names:
+        api.delete("CustomResourceDefinition", name)
+    for name in names:
+        api.wait_gone("CustomResourceDefinition", name)
+
+
+def _established(crd: dict[str, Any]) -> bool:
+    conditions = (crd.get("status") or {}).get("conditions") or []
+    return any(found["type"] == "Established" and found["status"] == "True" for found in conditions)
