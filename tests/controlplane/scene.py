@@ -158,6 +158,16 @@ class Scene:
             process.wait()
             raise SceneError(f"the operator did not stop within 15 s:\n{self.operator_log()[-4000:]}") from None
 
+    def pause_operator(self) -> None:
+        """Hold the operator up, as a starved node would: it does not know that time passes."""
+        assert self.process is not None, "no operator is running"
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume_operator(self) -> None:
+        """Let it go on."""
+        assert self.process is not None, "no operator is running"
+        self.process.send_signal(signal.SIGCONT)
+
     def close(self) -> None:
         """End the operator if it still runs, and leave a cluster that others use as it was."""
         if self.process is not None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import kopf
 from aiohttp import web
 
+from vllm_operator import __version__
 from vllm_operator.cluster.state import ClusterState
 from vllm_operator.models.source import FactsSource, HubSource
 from vllm_operator.planning.defaults import OperatorDefaults
@@ -24,10 +25,11 @@ from vllm_operator.runtime.declared import optional_watchers
 from vllm_operator.runtime.events import Recorder
 from vllm_operator.runtime.facts import FactsBook
 from vllm_operator.runtime.feeds import ChildFeed, NodeFeed, PodFeed, ResourceFeed
+from vllm_operator.runtime.fence import Fenced
 from vllm_operator.runtime.fleet import Fleet
 from vllm_operator.runtime.hub import hub_of
 from vllm_operator.runtime.kube import CHILDREN, NODES, PODS, VLLM_DEPLOYMENTS, AiohttpKube, ApiError, Unreachable
-from vllm_operator.runtime.leader import Election, LeadershipLost
+from vllm_operator.runtime.leader import Election, Sole
 from vllm_operator.runtime.logs import configure_logging
 from vllm_operator.runtime.observability import Metrics, http_application
 from vllm_operator.runtime.optional import OptionalKinds
@@ -59,7 +61,7 @@ def run(settings: Settings) -> int:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
             runner.run(_run(settings))
-        except (kopf.LoginError, LeadershipLost, OSError, ssl.SSLError, ApiError, Unreachable) as error:
+        except (kopf.LoginError, OSError, ssl.SSLError, ApiError, Unreachable) as error:
             _LOGGER.error("the operator ends", extra={"reason": str(error)})
             return EXIT_FAILED
     return 0
@@ -76,7 +78,8 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _run(settings: Settings) -> None:
     metrics = Metrics()
-    async with AiohttpKube(metrics.requested) as kube:
+    agent = f"{MANAGER}/{__version__} {settings.pod_name}"
+    async with AiohttpKube(metrics.requested, agent=agent) as kube:
         hub = hub_of(settings)
         try:
             await Operator(settings, kube, FactsSource(hub), metrics).run()
@@ -138,12 +141,13 @@ class Operator:
         self._cluster = ClusterState()
         self._fleet = Fleet(self._cluster.snapshot, self._queue.add)
         self._facts = FactsBook(kube, source, changed=self._queue.add)
-        self._recorder = Recorder(kube, instance=settings.pod_name, now=utc_now_micro)
         self._election = (
             Election(kube, settings.namespace, settings.lease_name, settings.pod_name, utc_now_micro)
             if settings.lease_name
-            else None
+            else Sole()
         )
+        self._written = Fenced(kube, self._election.seconds_left)
+        self._recorder = Recorder(self._written, instance=settings.pod_name, now=utc_now_micro)
         namespaces: tuple[str | None, ...] = settings.watch_namespaces or (None,)
         self._optional = OptionalKinds(
             kube,
@@ -199,7 +203,7 @@ class Operator:
                 for queue, step in self._lanes()
                 for number in range(settings.workers)
             ),
-            *((("election", self._election.run()),) if self._election is not None else ()),
+            ("election", self._election.run()),
             *((("certificate", self._certificate.run()),) if self._certificate is not None else ()),
             *((("certificate keeper", self._keeper.run()),) if self._keeper is not None else ()),
         )
@@ -217,7 +221,7 @@ class Operator:
 
     def _shared(self) -> Shared:
         return Shared(
-            kube=self._kube,
+            kube=self._written,
             resources=self._resources,
             children=self._children,
             pods=self._pods,
@@ -227,7 +231,7 @@ class Operator:
             queue=self._queue,
             late_queue=self._late_queue,
             served=lambda: self._optional.served,
-            writer=Writer(self._kube, self._children),
+            writer=Writer(self._written, self._children),
             recorder=self._recorder,
             defaults=self._defaults,
             now=utc_now,
@@ -336,26 +340,28 @@ class Operator:
         return ((self._queue, self._reconciler.reconcile), (self._late_queue, self._reconciler.write_late))
 
     async def _start_working(self) -> None:
-        """Let the workers begin once everything is listed and this replica leads."""
+        """Let the workers work once everything is listed, whenever this replica leads."""
         for watcher in self._watchers:
             await watcher.synced.wait()
         for resync in self._resyncs:
             await resync.synced.wait()
-        if self._election is not None:
+        while True:
             await self._election.leading.wait()
-        self._metrics.leading.set(1)
-        # What a watch brought meanwhile is queued already; the rest is looked at once.
-        self._look_at_all()
-        self._working.set()
-        await asyncio.get_running_loop().create_future()  # a part that ends would end the operator
+            self._metrics.leading.set(1)
+            # What a watch brought meanwhile is queued already; the rest is looked at once.
+            self._look_at_all()
+            self._working.set()
+            await self._election.following.wait()
+            self._working.clear()
+            self._metrics.leading.set(0)
 
     def _look_at_all(self) -> None:
         for key in self._resources:
             self._queue.add(key)
 
     async def _worker(self, queue: KeyQueue[str], work: Callable[[str], Awaitable[None]]) -> None:
-        await self._working.wait()
         while True:
+            await self._working.wait()
             key = await queue.get()
             try:
                 with self._metrics.reconciling():
@@ -390,8 +396,7 @@ class Operator:
         for task in tasks:
             task.cancel()
         await asyncio.gather(kopf_task, *tasks, return_exceptions=True)
-        if self._election is not None:
-            await self._election.release()
+        await self._election.release()
 
 
 async def _within(seconds: float, *coroutines: Coroutine[None, None, None]) -> None:

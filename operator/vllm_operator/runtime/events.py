@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from vllm_operator.api.status import Condition
-    from vllm_operator.runtime.kube import Kube
+    from vllm_operator.runtime.kube import Objects
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ def tellings(before: Sequence[Condition], after: Sequence[Condition]) -> Iterato
 class Recorder:
     """Writes Events from a bounded queue; one that cannot be written is dropped, as status says the same."""
 
-    def __init__(self, kube: Kube, *, instance: str, now: Callable[[], str]) -> None:
+    def __init__(self, kube: Objects, *, instance: str, now: Callable[[], str]) -> None:
         self._kube = kube
         self._instance = instance
         self._now = now

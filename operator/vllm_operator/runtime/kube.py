@@ -108,8 +108,8 @@ OPTIONAL_CHILDREN: Final = (
 BY_KIND: Final = {resource.kind: resource for resource in (*CHILDREN, *OPTIONAL_CHILDREN)}
 
 
-class Kube(Protocol):
-    """What the runtime asks of the API server."""
+class Objects(Protocol):
+    """What the runtime asks of the API server about single objects."""
 
     async def apply(self, manifest: Manifest, *, force: bool) -> Manifest:
         """Apply an object by server-side apply; `force` takes fields from other managers. Returns its metadata."""
@@ -131,6 +131,10 @@ class Kube(Protocol):
         """Create an object."""
         ...
 
+
+class Kube(Objects, Protocol):
+    """All that the runtime asks of the API server."""
+
     async def update(self, resource: Resource, namespace: str | None, manifest: Manifest) -> Manifest:
         """Replace an object, if it still has the resourceVersion that the manifest states; returns it."""
         ...
@@ -149,10 +153,16 @@ class Kube(Protocol):
 class AiohttpKube:
     """`Kube` over one aiohttp session; use it as an async context manager."""
 
-    def __init__(self, answered: Callable[[str, str, int], None] = lambda verb, resource, code: None) -> None:
-        """`answered` is told each request's HTTP verb, resource, and code (0: there was no answer)."""
+    def __init__(
+        self, answered: Callable[[str, str, int], None] = lambda verb, resource, code: None, *, agent: str = MANAGER
+    ) -> None:
+        """`answered` is told each request's HTTP verb, resource, and code (0: there was no answer).
+
+        `agent` is what the API server's audit log calls this client.
+        """
         self._configuration = _load_configuration()
         self._answered = answered
+        self._agent = agent
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> AiohttpKube:
@@ -168,6 +178,7 @@ class AiohttpKube:
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(ssl=context, limit=128, keepalive_timeout=60),
             timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
+            headers={"User-Agent": self._agent},
             trust_env=True,
         )
         return self

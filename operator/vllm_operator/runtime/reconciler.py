@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from vllm_operator.runtime.events import Recorder
     from vllm_operator.runtime.facts import FactsBook
     from vllm_operator.runtime.fleet import Fleet
-    from vllm_operator.runtime.kube import Kube
+    from vllm_operator.runtime.kube import Objects
     from vllm_operator.runtime.pods import Pods
     from vllm_operator.runtime.queue import KeyQueue
     from vllm_operator.runtime.resources import Resources
@@ -60,7 +60,7 @@ GONE: Final = frozenset({404, 409})
 class Shared:
     """What reconciles read and write, wired once in `app`."""
 
-    kube: Kube
+    kube: Objects
     resources: Resources
     children: Children
     pods: Pods

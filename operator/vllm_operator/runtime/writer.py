@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from vllm_operator.runtime.children import ChildId, Children
-    from vllm_operator.runtime.kube import Kube
+    from vllm_operator.runtime.kube import Objects
 
 Manifest = dict[str, Any]
 
@@ -44,7 +44,7 @@ def wanted_of(manifests: Iterable[Manifest]) -> tuple[Wanted, ...]:
 class Writer:
     """Compares what is wanted with what the watches saw, and writes the difference by server-side apply."""
 
-    def __init__(self, kube: Kube, children: Children) -> None:
+    def __init__(self, kube: Objects, children: Children) -> None:
         self._kube = kube
         self._children = children
 
