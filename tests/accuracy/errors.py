@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tests.accuracy.fit import fit
-from tests.accuracy.starts import GIB, Start, starts
+from tests.accuracy.starts import GIB, Start, predicted, starts
 
-from vllm_operator.models.memory import predict_memory
 from vllm_operator.models.memory.constants import constants_for
 
 if TYPE_CHECKING:
@@ -70,12 +69,12 @@ def kv_misses(chosen: Iterable[Start], constants: Constants | None = None) -> li
         prediction = predict(start, constants) if "kv" in start.judged else None
         if prediction is not None:
             measured = start.measured["kv_cache_gib"]
-            low, high = prediction.kv_cache_bytes_interval
+            low, high = prediction.reported.kv_cache_bytes_interval
             misses.append(
                 Miss(
                     start=start,
                     measured=measured,
-                    predicted=prediction.kv_cache_bytes / GIB,
+                    predicted=prediction.reported.kv_cache_bytes / GIB,
                     covered=low / GIB <= measured <= high / GIB,
                 )
             )
@@ -89,7 +88,9 @@ def weight_misses(chosen: Iterable[Start]) -> list[Miss]:
         prediction = predict(start) if "weights" in start.judged else None
         if prediction is not None:
             measured = start.measured["weights_gib"]
-            misses.append(Miss(start=start, measured=measured, predicted=prediction.weights_bytes / GIB, covered=True))
+            misses.append(
+                Miss(start=start, measured=measured, predicted=prediction.reported.stage.weights / GIB, covered=True)
+            )
     return misses
 
 
@@ -117,9 +118,5 @@ def left_out(group: Callable[[Start], str]) -> list[Miss]:
 
 def predict(start: Start, constants: Constants | None = None) -> MemoryPrediction | None:
     """The prediction of a start; None where its GPU is not known."""
-    if start.resolved is None or start.device is None:
-        return None
-    row = constants[constants_for(start.resolved.version).since] if constants else None
-    return predict_memory(
-        start.facts, start.resolved, start.device, weights=start.weights, layout=start.layout, constants=row
-    )
+    row = constants[constants_for(start.resolved.version).since] if constants and start.resolved else None
+    return predicted(start, row)

@@ -11,9 +11,8 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tests.accuracy.starts import GIB, Start
+from tests.accuracy.starts import GIB, Start, predicted
 
-from vllm_operator.models.memory import predict_memory
 from vllm_operator.models.memory.constants import TABLE, MemoryConstants, constants_for
 
 if TYPE_CHECKING:
@@ -83,20 +82,17 @@ def fit(starts: Iterable[Start]) -> Constants:
 
 def residuals(start: Start, constants: MemoryConstants) -> list[float]:
     """Errors in GiB of what the start reports: activation, non-torch, and what weights and KV memory leave for both."""
-    assert start.resolved is not None
-    assert start.device is not None
-    prediction = predict_memory(
-        start.facts, start.resolved, start.device, weights=start.weights, layout=start.layout, constants=constants
-    )
-    measured = start.measured
+    prediction = predicted(start, constants)
+    assert prediction is not None
+    stage, measured = prediction.reported.stage, start.measured
     errors = []
     if "activation_gib" in measured and constants.since < (0, 26, 0):
-        errors.append(prediction.activation_bytes / GIB - measured["activation_gib"])
+        errors.append(stage.activation / GIB - measured["activation_gib"])
     if "non_torch_gib" in measured:
-        errors.append(prediction.non_torch_bytes / GIB - measured["non_torch_gib"])
+        errors.append(stage.non_torch / GIB - measured["non_torch_gib"])
     if "kv_cache_gib" in measured and "weights_gib" in measured:
-        taken = prediction.activation_bytes + prediction.non_torch_bytes + prediction.graphs_charged_bytes
-        left = prediction.requested_bytes / GIB - measured["weights_gib"] - measured["kv_cache_gib"]
+        taken = stage.activation + stage.non_torch + stage.graphs_charged
+        left = stage.requested / GIB - measured["weights_gib"] - measured["kv_cache_gib"]
         errors.append(taken / GIB - left)
     return errors
 

@@ -6,21 +6,25 @@ import functools
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from vllm_operator.models.facts import CheckpointFacts, Device, ModelFacts
+from vllm_operator.models.devices import Devices, devices_of
+from vllm_operator.models.facts import CheckpointFacts, ModelFacts
 from vllm_operator.models.kv import KvLayout, kv_layout
+from vllm_operator.models.memory import MemoryPrediction, predict_memory
 from vllm_operator.models.parse import parse_model
-from vllm_operator.models.predict import RunRow, device_of, engine_settings
+from vllm_operator.models.run_row import RunRow, engine_settings
 from vllm_operator.models.settings import ResolvedSettings, resolve_settings
-from vllm_operator.models.weights import WeightBytes, weights_per_gpu
+from vllm_operator.models.weights import WeightBytes, weights_by_stage
+
+if TYPE_CHECKING:
+    from vllm_operator.models.memory.constants import MemoryConstants
 
 DATA = Path(__file__).parents[1] / "data" / "measured"
 GIB = 1024**3
 
 UNSTATED_INPUT = {
     "a100-40-llama3-8b-v066": "2,048 sequences, which its source does not state",
-    "5070ti-5090d-qwen3coder30b-fp8-pp2-fail": "an uneven VLLM_PP_LAYER_PARTITION",
 }
 """Starts whose outcome hangs on a setting that the question does not carry, and which."""
 
@@ -36,9 +40,10 @@ class Start:
     started: bool
     row: RunRow
     facts: ModelFacts
-    device: Device | None
+    devices: Devices | None
     resolved: ResolvedSettings | None
-    weights: WeightBytes | None
+    weights: tuple[WeightBytes, ...] | None
+    """Of each pipeline stage."""
     layout: KvLayout | None
     measured: dict[str, float]
 
@@ -71,8 +76,9 @@ def _start(record: dict[str, Any], configs: dict[str, Any]) -> Start:
     row = RunRow.model_validate({"id": record["id"], **record["given"]})
     size = CheckpointFacts(total_bytes=row.checkpoint_bytes) if row.checkpoint_bytes else None
     facts = parse_model(config, checkpoint=size)
-    device = device_of(row)
-    resolved = resolve_settings(facts, engine_settings(row), device) if device else None
+    settings = engine_settings(row)
+    devices = devices_of(row, tensor=settings.tensor_parallel_size, pipeline=settings.pipeline_parallel_size)
+    resolved = resolve_settings(facts, settings, devices.smallest) if devices else None
     return Start(
         id=record["id"],
         source=record["source"].split(" :: ")[0].split(" (")[0],
@@ -81,9 +87,24 @@ def _start(record: dict[str, Any], configs: dict[str, Any]) -> Start:
         started=record["started"],
         row=row,
         facts=facts,
-        device=device,
+        devices=devices,
         resolved=resolved,
-        weights=weights_per_gpu(facts, resolved, device) if resolved else None,
+        weights=weights_by_stage(facts, resolved, devices.smallest) if devices and resolved else None,
         layout=kv_layout(facts, resolved) if resolved else None,
         measured=record["measured"],
+    )
+
+
+def predicted(start: Start, constants: MemoryConstants | None = None) -> MemoryPrediction | None:
+    """The prediction of a start, with the version's row of the table or another; None where its GPU is not known."""
+    if start.resolved is None or start.devices is None:
+        return None
+    return predict_memory(
+        start.facts,
+        start.resolved,
+        start.devices.smallest,
+        weights=start.weights,
+        layout=start.layout,
+        constants=constants,
+        stage_devices=start.devices.of_stages,
     )

@@ -13,7 +13,7 @@ RAN_A_LEAN_SAMPLER = "a100-80-qwen2-7b-025"
 
 def test_kv_memory_is_within_the_goal_where_the_input_is_stated() -> None:
     found = summary(kv_misses(start for start in starts() if start.id not in UNSTATED_INPUT))
-    assert found.count == 78
+    assert found.count == 79
     assert found.mean <= 1.5
     assert found.ninth_decile <= 3.0
     assert found.over_promises == 0
@@ -31,7 +31,7 @@ def test_weights_are_within_one_percent() -> None:
 def test_small_pools_are_within_half_a_gib_where_the_sampler_is_known() -> None:
     excused = {*UNSTATED_INPUT, RAN_A_LEAN_SAMPLER}
     small = [miss for miss in kv_misses(starts()) if miss.measured < 10 and miss.start.id not in excused]
-    assert len(small) == 9
+    assert len(small) == 10
     assert max(abs(miss.predicted - miss.measured) for miss in small) <= 0.5
 
 

@@ -17,7 +17,7 @@ from tests.accuracy.starts import DATA, starts
 
 from vllm_operator.cli.predict import answers
 from vllm_operator.models.memory import predict_memory
-from vllm_operator.models.predict import engine_settings
+from vllm_operator.models.run_row import engine_settings
 from vllm_operator.models.settings import resolve_settings
 
 if TYPE_CHECKING:
@@ -33,8 +33,8 @@ def main() -> int:
 
 
 def _measure(folder: Path) -> int:
-    known = [start for start in starts() if start.resolved is not None and start.device is not None]
-    triples = [(start.facts, start.resolved, start.device) for start in known]
+    known = [start for start in starts() if start.resolved is not None and start.devices is not None]
+    triples = [(start.facts, start.resolved, start.devices.smallest) for start in known]
 
     def alone() -> int:
         for number in range(ROUNDS):
@@ -42,7 +42,7 @@ def _measure(folder: Path) -> int:
                 predict_memory(facts, replace(resolved, gpu_memory_utilization=0.5 + number / 100), device)
         return ROUNDS * len(triples)
 
-    questions = [(start.facts, engine_settings(start.row), start.device) for start in known]
+    questions = [(start.facts, engine_settings(start.row), start.devices.smallest) for start in known]
 
     def resolving() -> int:
         for number in range(ROUNDS):

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from vllm_operator.models.facts import ModelFacts
-    from vllm_operator.models.predict import Answer, RunRow
+    from vllm_operator.models.predict import Answer
+    from vllm_operator.models.run_row import RunRow
 
 EXIT_READ = 0
 EXIT_UNREADABLE = 2
@@ -62,7 +63,8 @@ def _answer(line: str, number: int, facts_of: Callable[[RunRow], ModelFacts]) ->
     from pydantic import ValidationError
 
     from vllm_operator.models.errors import ModelError
-    from vllm_operator.models.predict import RowError, RunRow, answer
+    from vllm_operator.models.predict import answer
+    from vllm_operator.models.run_row import RowError, RunRow
 
     try:
         row = RunRow.model_validate_json(line)
@@ -111,7 +113,7 @@ class _KnownModels:
     def _read(self, row: RunRow) -> ModelFacts:
         from vllm_operator.models.catalogue import lookup
         from vllm_operator.models.parse import parse_model
-        from vllm_operator.models.predict import RowError
+        from vllm_operator.models.run_row import RowError
         from vllm_operator.models.source.directory import load_directory
 
         if row.config is not None:

@@ -20,7 +20,7 @@ from vllm_operator.models.pages import (
     latent_token_bytes,
     state_bytes,
 )
-from vllm_operator.models.stages import stage_of_layer
+from vllm_operator.models.versions import fit_counts_all_stages
 
 if TYPE_CHECKING:
     from vllm_operator.models.caches import LayerCache
@@ -84,6 +84,8 @@ class KvLayout:
     in_flight_tokens: int
     context_parallel: int = 1
     longest: int = 1
+    checks_all_layers: bool = False
+    """The fit check asks each stage for the layers of all of them (`fit_counts_all_stages`)."""
 
     @cached_property
     def bytes_per_block(self) -> int:
@@ -95,6 +97,14 @@ class KvLayout:
         """Bytes that one block id costs on a GPU of each pipeline stage: the widest group decides."""
         return tuple(max(sizes) for sizes in zip(*(group.stage_bytes for group in self.groups), strict=True))
 
+    @cached_property
+    def _checked_bytes_by_stage(self) -> tuple[int, ...]:
+        """Bytes of one block id that the fit check holds against the memory of each stage."""
+        if not self.checks_all_layers:
+            return self.bytes_per_block_by_stage
+        whole = max((sum(group.stage_bytes) for group in self.groups), default=0)
+        return (whole,) * len(self.bytes_per_block_by_stage)
+
     def blocks_one_sequence(self, length: int) -> int:
         """Blocks that one sequence of `length` tokens takes over all groups."""
         return sum(
@@ -102,33 +112,53 @@ class KvLayout:
             for group in self.groups
         )
 
+    def checked_bytes_one_sequence(self, length: int) -> int:
+        """Bytes that the fit check asks of a GPU for one sequence of `length` tokens."""
+        return self.blocks_one_sequence(length) * max(self._checked_bytes_by_stage, default=0)
+
+    def scarcest_stage(self, available_bytes: tuple[int, ...]) -> int:
+        """The stage whose memory holds the fewest blocks; the first of equals."""
+        sizes = self._checked_bytes_by_stage or (1,) * len(available_bytes)
+        held = [available / size for available, size in zip(available_bytes, sizes, strict=True) if size]
+        stages = [stage for stage, size in enumerate(sizes) if size]
+        return stages[held.index(min(held))] if held else 0
+
     def bytes_one_sequence(self, length: int) -> int:
         """Bytes per GPU that one sequence of `length` tokens takes."""
         return self.blocks_one_sequence(length) * self.bytes_per_block
 
     def capacity(self, available_bytes: int, length: int) -> KvCapacity:
-        """Return what `available_bytes` per GPU hold at `length` tokens per sequence."""
+        """Return what `available_bytes` on every GPU hold at `length` tokens per sequence."""
+        return self.capacity_of_stages((available_bytes,) * len(self.bytes_per_block_by_stage), length)
+
+    def capacity_of_stages(self, available_bytes: tuple[int, ...], length: int) -> KvCapacity:
+        """Return what the stages' GPUs hold together: the stage with the fewest blocks decides for all.
+
+        Source: vllm/v1/core/kv_cache_utils.py `get_kv_cache_configs`. The check takes the null block off each stage.
+        """
         needed = self.blocks_one_sequence(length)
         if not self.groups or not needed:
             return KvCapacity(num_blocks=0, tokens=0, max_concurrency=0.0, fits=True, estimated_max_model_len=length)
-        blocks = max(0, available_bytes) // self.bytes_per_block
+        own = zip(available_bytes, self.bytes_per_block_by_stage, strict=True)
+        blocks = min(max(0, available) // size for available, size in own if size)
+        checked = zip(available_bytes, self._checked_bytes_by_stage, strict=True)
+        usable_blocks = min((available - size) // size for available, size in checked if size)
         concurrency = blocks / needed
-        usable = available_bytes - self.bytes_per_block
-        fits = needed * self.bytes_per_block <= usable
+        fits = needed <= usable_blocks
         return KvCapacity(
             num_blocks=blocks,
             tokens=int(concurrency * length),
             max_concurrency=concurrency,
             fits=fits,
-            estimated_max_model_len=length if fits else self._longest_that_fits(usable, length),
+            estimated_max_model_len=length if fits else self._longest_that_fits(usable_blocks, length),
         )
 
-    def _longest_that_fits(self, usable_bytes: int, length: int) -> int:
+    def _longest_that_fits(self, usable_blocks: int, length: int) -> int:
         """`_estimate_max_model_len_from_groups`: 0 when not even one token fits."""
         low, high = 0, length
         while low < high:
             middle = (low + high + 1) // 2
-            if self.bytes_one_sequence(middle) <= usable_bytes:
+            if self.blocks_one_sequence(middle) <= usable_blocks:
                 low = middle
             else:
                 high = middle - 1
@@ -153,6 +183,7 @@ def kv_layout(facts: ModelFacts, resolved: ResolvedSettings) -> KvLayout:
         in_flight_tokens=resolved.max_in_flight_tokens,
         context_parallel=resolved.decode_context_parallel_size,
         longest=resolved.max_model_len,
+        checks_all_layers=fit_counts_all_stages(resolved.version),
     )
 
 
@@ -258,9 +289,8 @@ def _spec(cache: LayerCache, resolved: ResolvedSettings, *, protected: bool) -> 
 
 
 def _kv_group(group: SpecGroup, facts: ModelFacts, resolved: ResolvedSettings) -> KvGroup:
-    stages = resolved.pipeline_parallel_size
-    where = stage_of_layer(len(facts.caches), stages)
-    sizes = [0] * stages
+    where = resolved.stages.of_layers(len(facts.caches))
+    sizes = [0] * resolved.stages.count
     for spec in group.specs:
         sizes[where[spec.layer]] += spec.page_bytes
     first = group.specs[0]

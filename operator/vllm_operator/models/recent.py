@@ -6,21 +6,21 @@ from typing import TYPE_CHECKING
 
 from vllm_operator.models.bounded_memory import Recent
 from vllm_operator.models.kv import KvLayout, kv_layout
-from vllm_operator.models.weights import WeightBytes, weights_per_gpu
+from vllm_operator.models.weights import WeightBytes, weights_by_stage
 
 if TYPE_CHECKING:
     from vllm_operator.models.facts import Device, ModelFacts
     from vllm_operator.models.settings import ResolvedSettings
 
-_WEIGHTS: Recent[WeightBytes] = Recent(capacity=512)
+_WEIGHTS: Recent[tuple[WeightBytes, ...]] = Recent(capacity=512)
 _LAYOUTS: Recent[KvLayout] = Recent(capacity=512)
 
 
-def recent_weights(facts: ModelFacts, resolved: ResolvedSettings, device: Device) -> WeightBytes:
-    """`weights_per_gpu`, remembered."""
+def recent_weights(facts: ModelFacts, resolved: ResolvedSettings, device: Device) -> tuple[WeightBytes, ...]:
+    """`weights_by_stage`, remembered."""
     key = (
         resolved.tensor_parallel_size,
-        resolved.pipeline_parallel_size,
+        resolved.stages,
         resolved.data_parallel_size,
         resolved.enable_expert_parallel,
         resolved.dtype,
@@ -28,7 +28,7 @@ def recent_weights(facts: ModelFacts, resolved: ResolvedSettings, device: Device
         device.product,
         device.compute_capability,
     )
-    return _WEIGHTS.get(facts, key, lambda: weights_per_gpu(facts, resolved, device))
+    return _WEIGHTS.get(facts, key, lambda: weights_by_stage(facts, resolved, device))
 
 
 def recent_layout(facts: ModelFacts, resolved: ResolvedSettings) -> KvLayout:
@@ -36,7 +36,7 @@ def recent_layout(facts: ModelFacts, resolved: ResolvedSettings) -> KvLayout:
     key = (
         resolved.version,
         resolved.tensor_parallel_size,
-        resolved.pipeline_parallel_size,
+        resolved.stages,
         resolved.data_parallel_size,
         resolved.decode_context_parallel_size,
         resolved.max_model_len,

@@ -14,6 +14,7 @@ from vllm_operator.models.cache_kinds import cache_kinds
 from vllm_operator.models.caches import AttentionCache, LatentCache, PackedCache, StateCache
 from vllm_operator.models.gpu_generation import AMPERE, HOPPER, capability_of, is_datacenter_blackwell
 from vllm_operator.models.pages import PACKED_LATENT, Widths, attention_token_bytes, latent_token_bytes
+from vllm_operator.models.stages import Stages, stages_of
 from vllm_operator.models.versions import (
     EngineVersion,
     default_batch,
@@ -39,6 +40,8 @@ class ResolvedSettings:
     version: EngineVersion
     tensor_parallel_size: int
     pipeline_parallel_size: int
+    stages: Stages
+    """How the layers are cut into the stages of the pipeline."""
     data_parallel_size: int
     decode_context_parallel_size: int
     enable_expert_parallel: bool
@@ -95,6 +98,7 @@ def resolve_settings(facts: ModelFacts, settings: EngineSettings, device: Device
         version=version,
         tensor_parallel_size=settings.tensor_parallel_size,
         pipeline_parallel_size=settings.pipeline_parallel_size,
+        stages=stages_of(settings.pipeline_parallel_size, version, settings.flags),
         data_parallel_size=settings.data_parallel_size,
         decode_context_parallel_size=settings.decode_context_parallel_size,
         enable_expert_parallel=settings.enable_expert_parallel,

@@ -14,7 +14,8 @@ from vllm_operator.models.errors import ModelConfigError
 from vllm_operator.models.gpu_generation import ADA, HOPPER, capability_of, is_datacenter_blackwell
 from vllm_operator.models.recent import recent_layout
 from vllm_operator.models.settings import ResolvedSettings, resolve_settings
-from vllm_operator.models.versions import parse_version
+from vllm_operator.models.stages import stages_of
+from vllm_operator.models.versions import EngineVersion, parse_version
 from vllm_operator.models.weights.fields import integer, section, text
 
 if TYPE_CHECKING:
@@ -40,11 +41,17 @@ def parallelism_problems(facts: ModelFacts, settings: EngineSettings | ResolvedS
     stages, context = settings.pipeline_parallel_size, settings.decode_context_parallel_size
     if stages > facts.num_layers:
         problems.append(f"pipeline-parallel-size {stages} is greater than the model's {facts.num_layers} layers")
+    elif (misfit := stages_of(stages, _release(settings), settings.flags).problem(facts.num_layers)) is not None:
+        problems.append(misfit)
     if context > 1:
         problems += _context_problems(facts, settings.tensor_parallel_size, context)
     if settings.enable_expert_parallel and not facts.num_experts:
         problems.append("expert parallelism needs a mixture-of-experts model; this one is dense")
     return tuple(problems)
+
+
+def _release(settings: EngineSettings | ResolvedSettings) -> EngineVersion:
+    return settings.version if isinstance(settings, ResolvedSettings) else parse_version(settings.version)
 
 
 def kernel_problems(facts: ModelFacts, settings: EngineSettings, device: Device) -> tuple[str, ...]:

@@ -112,6 +112,15 @@ def schedules_asynchronously(version: EngineVersion) -> bool:
     return version.release >= (0, 28, 0)
 
 
+def fit_counts_all_stages(version: EngineVersion) -> bool:
+    """Whether the fit check holds one sequence over the layers of all pipeline stages against one stage's memory.
+
+    Source: vllm/v1/core/kv_cache_utils.py `_check_enough_kv_cache_memory`, 0.14 and 0.15 (pull request 29431, undone
+    by 33698; issues 32105 and 34076).
+    """
+    return (0, 14, 0) <= version.release < (0, 16, 0)
+
+
 def prints_tokens_of_one_group(version: EngineVersion) -> bool:
     """Whether "GPU KV cache size" is `blocks // groups * block size` (0.10.2 up to 0.21) rather than what requests get.
 

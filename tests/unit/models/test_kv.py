@@ -10,7 +10,8 @@ from vllm_operator.models.facts import Device, EngineSettings
 from vllm_operator.models.grouping import LayerSpec, SpecKind, group_layers
 from vllm_operator.models.kv import KvLayout, kv_layout
 from vllm_operator.models.settings import resolve_settings
-from vllm_operator.models.stages import layers_per_stage
+from vllm_operator.models.stages import Stages, stages_of
+from vllm_operator.models.versions import parse_version
 
 GIB = 2**30
 H100 = Device(product="NVIDIA H100 80GB HBM3", memory_bytes=int(79.65 * GIB))
@@ -85,7 +86,7 @@ def test_an_unknown_cache_dtype_is_named() -> None:
     [(32, 1, (32,)), (32, 3, (11, 11, 10)), (61, 2, (31, 30)), (30, 4, (7, 8, 8, 7)), (2, 2, (1, 1))],
 )
 def test_stages_take_the_rest_before_the_last(layers: int, stages: int, expected: tuple[int, ...]) -> None:
-    assert layers_per_stage(layers, stages) == expected
+    assert Stages(count=stages).layers(layers) == expected
 
 
 def test_nearly_equal_buckets_are_padded_rather_than_cut() -> None:
@@ -137,3 +138,46 @@ def test_drafted_tokens_widen_the_state_as_a_start_up_of_0_25_reported() -> None
     layout = layout_of("Qwen/Qwen3.5-35B-A3B", drafting)
     assert {group.block_size for group in layout.groups if group.kind == "Full"} == {1072}
     assert layout.capacity(int(74.22 * GIB), 262144).tokens == pytest.approx(3_366_051, rel=0.0005)
+
+
+def test_releases_before_0_7_4_give_the_rest_to_the_last_stage() -> None:
+    assert stages_of(3, parse_version("0.6.6"), {}).layers(32) == (10, 10, 12)
+    assert stages_of(3, parse_version("0.8.0"), {}).layers(32) == (11, 11, 10)
+
+
+@pytest.mark.parametrize("stated", ["16,32", " 16 , 32", [16, 32]])
+def test_a_stated_partition_is_taken(stated: object) -> None:
+    stages = stages_of(2, parse_version("0.33.0"), {"VLLM_PP_LAYER_PARTITION": stated})
+    assert stages.layers(48) == (16, 32)
+    assert stages.of_layers(48) == (0,) * 16 + (1,) * 32
+    assert stages.problem(48) is None
+
+
+@pytest.mark.parametrize(
+    ("stated", "layers", "said"),
+    [("16,31", 48, "holds 47 layers, the model has 48"), ("16,16,16", 48, "names 3 stages, pipeline-parallel-size 2")],
+)
+def test_a_partition_that_does_not_add_up_is_refused(stated: str, layers: int, said: str) -> None:
+    stages = stages_of(2, parse_version("0.33.0"), {"VLLM_PP_LAYER_PARTITION": stated})
+    assert said in str(stages.problem(layers))
+
+
+@pytest.mark.parametrize("value", ["", "all", "16,-32", None, 3.5, {"a": 1}])
+def test_a_partition_that_cannot_be_read_is_left_aside(value: object) -> None:
+    assert stages_of(2, parse_version("0.33.0"), {"VLLM_PP_LAYER_PARTITION": value}).layers(7) == (4, 3)
+
+
+def test_the_stage_with_the_fewest_blocks_decides_for_all() -> None:
+    layout = layout_of(LLAMA, EngineSettings(pipeline_parallel_size=2, flags={"VLLM_PP_LAYER_PARTITION": "8,24"}))
+    assert layout.bytes_per_block_by_stage == (8 * 16 * 4096, 24 * 16 * 4096)
+    available = (GIB, 2 * GIB)
+    assert layout.scarcest_stage(available) == 1
+    assert layout.capacity_of_stages(available, 8192).num_blocks == 2 * GIB // (24 * 16 * 4096)
+
+
+def test_releases_0_14_and_0_15_ask_one_stage_for_the_layers_of_all() -> None:
+    def longest(version: str) -> int:
+        layout = layout_of(LLAMA, EngineSettings(version=version, pipeline_parallel_size=2))
+        return layout.capacity(4 * GIB, 131072).estimated_max_model_len
+
+    assert longest("0.13.0") == longest("0.16.0") == 2 * (longest("0.15.0") + 16) - 16

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from vllm_operator.models.memory.constants import TABLE, constants_for
-from vllm_operator.models.memory.prediction import link_of
+from vllm_operator.models.memory.links import link_of
 from vllm_operator.models.memory.terms import (
     Batch,
     Link,

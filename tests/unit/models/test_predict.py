@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from vllm_operator.models.devices import devices_of
 from vllm_operator.models.parse import parse_model
-from vllm_operator.models.predict import RowError, RunRow, answer, device_of, engine_settings
+from vllm_operator.models.predict import answer
+from vllm_operator.models.run_row import RowError, RunRow, engine_settings
 
 GIB = 1024**3
 CONTRACT_FIELDS = {
@@ -200,12 +202,52 @@ def test_v0_in_a_version_with_both_engines_is_answered_as_the_last_v0() -> None:
     ],
 )
 def test_visible_memory_is_known_by_product(product: str, gib: float) -> None:
-    device = device_of(_row(gpu=product))
-    assert device is not None
-    assert device.memory_bytes / GIB == pytest.approx(gib, abs=0.01)
+    devices = devices_of(_row(gpu=product), tensor=1, pipeline=1)
+    assert devices is not None
+    assert devices.smallest.memory_bytes / GIB == pytest.approx(gib, abs=0.01)
 
 
 def test_stated_memory_wins_over_the_product() -> None:
-    device = device_of(_row(gpu_memory_gib=78.5))
-    assert device is not None
-    assert device.memory_bytes == int(78.5 * GIB)
+    devices = devices_of(_row(gpu_memory_gib=78.5), tensor=1, pipeline=1)
+    assert devices is not None
+    assert devices.smallest.memory_bytes == int(78.5 * GIB)
+
+
+def test_cards_of_two_kinds_hold_one_pipeline_stage_each() -> None:
+    row = _row(gpu="RTX 5070 Ti 16GB + RTX 5090 D 32GB", pp=2, flags={"VLLM_PP_LAYER_PARTITION": "10,22"})
+    devices = devices_of(row, tensor=1, pipeline=2)
+    assert devices is not None
+    assert [round(card.memory_bytes / GIB, 2) for card in devices.of_stages] == [15.5, 31.36]
+    first, second = (answer(_row(gpu=card.product, pp=2), LLAMA_8B) for card in devices.of_stages)
+    mixed = answer(row, LLAMA_8B)
+    assert first["starts"] is False
+    assert second["starts"] is True
+    assert mixed["starts"] is True
+
+
+def test_counted_cards_fill_the_ranks_in_order() -> None:
+    devices = devices_of(_row(gpu="2x RTX 3090 + 2x RTX 5090", tp=2, pp=2), tensor=2, pipeline=2)
+    assert devices is not None
+    assert [card.product for card in devices.of_stages] == ["RTX 3090", "RTX 5090"]
+
+
+def test_cards_that_fill_no_stages_are_answered_by_the_smallest() -> None:
+    devices = devices_of(_row(gpu="RTX 3090 + RTX 5090", tp=2), tensor=2, pipeline=1)
+    assert devices is not None
+    assert devices.of_stages == ()
+    assert devices.smallest.memory_bytes == int(23.58 * GIB)
+
+
+def test_the_log_speaks_of_the_first_stage_where_the_last_decides() -> None:
+    row = _row(vllm_version="0.19.0", pp=2, max_model_len=8192, gpu_memory_utilization=0.95)
+    found = answer(row, LLAMA_8B)
+    assert found["starts"] is True
+    # 0.19.0 on an H100 printed 66.54 GiB and 1,075,312 tokens, which are 65.63 GiB on the stage that samples.
+    assert found["kv_cache_gib"] == pytest.approx(66.54, abs=0.1)
+    assert found["kv_cache_tokens"] == pytest.approx(1_075_312, rel=0.001)
+
+
+def test_a_partition_of_other_layers_is_invalid() -> None:
+    found = answer(_row(pp=2, flags={"VLLM_PP_LAYER_PARTITION": "16,17"}), LLAMA_8B)
+    assert found["failure"] == "invalid"
+    assert "holds 33 layers" in str(found["notes"])

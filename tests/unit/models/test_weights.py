@@ -23,7 +23,7 @@ from vllm_operator.models.facts import (
 from vllm_operator.models.parse import parse_model
 from vllm_operator.models.settings import resolve_settings
 from vllm_operator.models.source.given import facts_of_parameter_count
-from vllm_operator.models.weights import WeightBytes, parameters, weigh, weights_by_stage, weights_per_gpu
+from vllm_operator.models.weights import WeightBytes, parameters, weigh, weights_by_stage
 
 H100 = Device(product="NVIDIA H100 80GB HBM3", memory_bytes=80 << 30, compute_capability="9.0")
 B200 = Device(product="NVIDIA B200", memory_bytes=178 << 30, compute_capability="10.0")
@@ -37,7 +37,8 @@ def facts_of(model: str) -> ModelFacts:
 
 
 def weights_of(facts: ModelFacts, device: Device = H100, **asked: Any) -> WeightBytes:
-    return weights_per_gpu(facts, resolve_settings(facts, EngineSettings(**asked), device), device)
+    stages = weights_by_stage(facts, resolve_settings(facts, EngineSettings(**asked), device), device)
+    return max(stages, key=lambda stage: stage.loaded_bytes)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_the_fullest_stage_counts() -> None:
     resolved = resolve_settings(facts, EngineSettings(pipeline_parallel_size=3), H100)
     stages = weights_by_stage(facts, resolved, H100)
     assert [stage.parameter_bytes for stage in stages] == [5849137152, 4798464000, 5412921344]
-    assert weights_per_gpu(facts, resolved, H100) == stages[0]
+    assert max(stages, key=lambda stage: stage.loaded_bytes) == stages[0]
 
 
 def test_rotary_tables_are_loaded_beside_the_parameters() -> None:
@@ -185,7 +186,7 @@ def test_a_bare_count_gives_weights(quantization: str | None, bytes_each: float)
     resolved = resolve_settings(
         replace(facts, max_model_len=4096), EngineSettings(quantization=quantization, tensor_parallel_size=2), H100
     )
-    weights = weights_per_gpu(facts, resolved)
+    (weights,) = weights_by_stage(facts, resolved)
     assert weights.parameter_bytes == int(8e9 * bytes_each / 2)
     assert (weights.basis, weights.exact) == (FactsBasis.PARAMETER_COUNT, False)
 
@@ -195,7 +196,7 @@ def test_weighing_takes_under_ten_milliseconds() -> None:
     resolved = resolve_settings(facts, EngineSettings(tensor_parallel_size=8), H100)
     started = time.perf_counter()
     for _ in range(10):
-        weights_per_gpu(facts, resolved, H100)
+        weights_by_stage(facts, resolved, H100)
     assert (time.perf_counter() - started) / 10 < 0.010
 
 

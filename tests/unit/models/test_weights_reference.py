@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from vllm_operator.models.facts import Device
+from vllm_operator.models.stages import Stages
 from vllm_operator.models.weights import weigh
 from vllm_operator.models.weights.ranks import Ranks
 from vllm_operator.models.weights.totals import allocated_padding
@@ -40,7 +41,7 @@ def test_parameter_bytes_are_those_of_vllm(entry: dict[str, Any]) -> None:
     )
     for gpu, tensor, pipeline, dtype, expected in entry["rows"]:
         padding = allocated_padding(Device(product=gpu, memory_bytes=80 << 30))
-        ranks = Ranks(tensor=tensor, pipeline=pipeline, padding=padding)
+        ranks = Ranks(tensor=tensor, stages=Stages(count=pipeline), padding=padding)
         got = weighing.bytes_per_stage(ranks, dtype=dtype)
         assert got[: len(expected)] == pytest.approx(expected, rel=_TOLERANCE), (gpu, tensor, pipeline)
 
@@ -58,7 +59,9 @@ def test_most_of_the_reference_is_met_to_the_byte() -> None:
         )
         for gpu, tensor, pipeline, dtype, expected in entry["rows"]:
             padding = allocated_padding(Device(product=gpu, memory_bytes=80 << 30))
-            got = weighing.bytes_per_stage(Ranks(tensor=tensor, pipeline=pipeline, padding=padding), dtype=dtype)
+            got = weighing.bytes_per_stage(
+                Ranks(tensor=tensor, stages=Stages(count=pipeline), padding=padding), dtype=dtype
+            )
             equal += list(got[: len(expected)]) == expected
             total += 1
     assert equal / total > 0.75

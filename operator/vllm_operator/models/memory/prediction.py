@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,18 +9,10 @@ from vllm_operator.models.grouping import SpecKind
 from vllm_operator.models.memory import constants as table
 from vllm_operator.models.memory.environment import constants_as_set
 from vllm_operator.models.memory.failure import Failure, StartFailure, StartFigures, first_failure
+from vllm_operator.models.memory.flag_figures import flag_number
 from vllm_operator.models.memory.interval import Doubts, interval_bytes
-from vllm_operator.models.memory.terms import (
-    Link,
-    activation_bytes,
-    captured_sizes,
-    graph_bytes,
-    link_gib,
-    lora_bytes,
-    non_torch_bytes,
-)
-from vllm_operator.models.memory.widths import batch_of, expert_ranks, mxfp4_expert_bytes, pools, recent_widths
-from vllm_operator.models.parse import language_config
+from vllm_operator.models.memory.links import has_unified_memory
+from vllm_operator.models.memory.stage import StageMemory, stage_memory
 from vllm_operator.models.recent import recent_layout, recent_weights
 from vllm_operator.models.validity import parallelism_problems
 from vllm_operator.models.versions import GIB, NEWEST_KNOWN
@@ -31,14 +21,13 @@ from vllm_operator.models.visible_memory import visible_memory
 if TYPE_CHECKING:
     from vllm_operator.models.facts import Device, FactsBasis, ModelFacts
     from vllm_operator.models.kv import KvCapacity, KvLayout
-    from vllm_operator.models.memory.terms import Widths
     from vllm_operator.models.settings import ResolvedSettings
     from vllm_operator.models.weights import WeightBytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryPrediction:
-    """One start on one GPU of the group, in bytes as vLLM would report them; no safety margin in it."""
+    """One start on the GPU that decides (of the scarcest pipeline stage), in bytes; no safety margin in it."""
 
     weights_bytes: int
     activation_bytes: int
@@ -61,20 +50,18 @@ class MemoryPrediction:
     basis: FactsBasis
     capacity: KvCapacity | None
     """What the KV cache holds; None for models without one or when nothing is left."""
-    weights: WeightBytes
+    reported: ReportedMemory
+    """The rank that the log speaks of; with pipeline stages not always the one that decides."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Terms:
-    activation: int
-    lean_gain: int
-    graphs: int
-    graphs_charged: int
-    non_torch: int
-    lora: int
-    link_doubt_gib: float
-    encodes_media: bool
-    any_image_size: bool
+class ReportedMemory:
+    """What the log names: vLLM prints the figures of one rank only, the first, unless another makes the start fail."""
+
+    weights: WeightBytes
+    stage: StageMemory
+    kv_cache_bytes: int
+    kv_cache_bytes_interval: tuple[int, int]
 
 
 def predict_memory(
@@ -82,154 +69,89 @@ def predict_memory(
     resolved: ResolvedSettings,
     device: Device,
     *,
-    weights: WeightBytes | None = None,
+    weights: tuple[WeightBytes, ...] | None = None,
     layout: KvLayout | None = None,
     constants: table.MemoryConstants | None = None,
     problems: tuple[str, ...] | None = None,
     gpu_memory_utilization: float | None = None,
+    stage_devices: tuple[Device, ...] = (),
 ) -> MemoryPrediction:
     """Predicts a start.
 
-    `weights`, `layout` and the `problems` of the parallelism are recomputed unless the caller has them from the same
-    settings. `constants` stands in for the version's row of the table: a fit passes its own. A
-    `gpu_memory_utilization` stands in for that of the settings, on which nothing else depends.
+    `weights` (of each pipeline stage), `layout` and the `problems` of the parallelism are recomputed unless the caller
+    has them from the same settings. `constants` stands in for the version's row of the table: a fit passes its own. A
+    `gpu_memory_utilization` stands in for that of the settings, on which nothing else depends. `stage_devices` are the
+    GPUs of the stages where these differ; settings are then resolved for `device`.
 
     Available KV memory = ceil(device x utilization) - weights - non-torch - activation peak - charged graphs, as
-    vllm/v1/worker/gpu_worker.py `determine_available_memory` has it. Never raises for settings that vLLM refuses: they
-    come back as `StartFailure.INVALID`.
+    vllm/v1/worker/gpu_worker.py `determine_available_memory` has it; of several stages the one whose memory holds the
+    fewest blocks decides. Never raises for settings that vLLM refuses: they come back as `StartFailure.INVALID`.
     """
     constants = constants_as_set(constants or table.constants_for(resolved.version), resolved)
     weights = weights or recent_weights(facts, resolved, device)
     layout = layout or recent_layout(facts, resolved)
-    widths = recent_widths(facts, resolved)
-    terms = _terms(facts, widths, resolved, device, constants)
-    requested = math.ceil(device.memory_bytes * (gpu_memory_utilization or resolved.gpu_memory_utilization))
-    loaded = _resident_weights(facts, weights, resolved, device, widths)
+    utilization = gpu_memory_utilization or resolved.gpu_memory_utilization
+    stages = tuple(
+        stage_memory(
+            facts,
+            resolved,
+            stage_devices[number] if stage_devices else device,
+            of_stage,
+            constants,
+            stage=number,
+            utilization=utilization,
+        )
+        for number, of_stage in enumerate(weights)
+    )
     fixed = _stated_cache_bytes(resolved, layout)
-    left = requested - loaded - terms.activation - terms.non_torch - terms.graphs_charged - terms.lora
-    available = left if fixed is None else fixed
-    capacity = layout.capacity(max(0, available), resolved.max_model_len) if available > 0 else None
+    left = tuple(stage.left for stage in stages) if fixed is None else (fixed,) * len(stages)
+    scarcest = layout.scarcest_stage(left)
+    capacity = layout.capacity_of_stages(left, resolved.max_model_len) if min(left) > 0 else None
     if problems is None:
         problems = parallelism_problems(facts, resolved)
     if problems:
         failure: Failure | None = Failure(kind=StartFailure.INVALID, message="; ".join(problems))
     else:
-        figures = _figures(
-            resolved, device, terms, capacity, layout, requested=requested, loaded=loaded, left=available
-        )
-        failure = first_failure(figures)
-    doubts = _doubts(facts, resolved, device, terms, weights, requested=requested)
-    interval = (available, available) if fixed is not None else interval_bytes(available, doubts, constants)
-    return MemoryPrediction(
-        weights_bytes=loaded,
-        activation_bytes=terms.activation,
-        cuda_graph_bytes=terms.graphs,
-        graphs_charged_bytes=terms.graphs_charged,
-        non_torch_bytes=terms.non_torch,
-        lora_bytes=terms.lora,
-        kv_cache_bytes=max(0, available),
+        failure = _failure(resolved, stages, left, capacity, layout)
+    doubts = _doubts(resolved, stages[scarcest], weights[scarcest])
+    interval = interval_bytes(left[scarcest], doubts, constants) if fixed is None else (fixed, fixed)
+    stage = stages[scarcest]
+    decides = ReportedMemory(
+        weights=weights[scarcest],
+        stage=stage,
+        kv_cache_bytes=max(0, left[scarcest]),
         kv_cache_bytes_interval=interval,
-        requested_bytes=requested,
+    )
+    reported = decides
+    if scarcest and failure is None:
+        of_first = _doubts(resolved, stages[0], weights[0])
+        reported = ReportedMemory(
+            weights=weights[0],
+            stage=stages[0],
+            kv_cache_bytes=left[0],
+            kv_cache_bytes_interval=interval_bytes(left[0], of_first, constants) if fixed is None else interval,
+        )
+    return MemoryPrediction(
+        weights_bytes=stage.weights,
+        activation_bytes=stage.activation,
+        cuda_graph_bytes=stage.graphs,
+        graphs_charged_bytes=stage.graphs_charged,
+        non_torch_bytes=stage.non_torch,
+        lora_bytes=stage.lora,
+        kv_cache_bytes=decides.kv_cache_bytes,
+        kv_cache_bytes_interval=interval,
+        requested_bytes=stage.requested,
         starts=failure is None,
         failure=failure.kind if failure else None,
         notes=_notes(resolved, doubts, failure),
-        basis=weights.basis,
+        basis=weights[0].basis,
         capacity=capacity,
-        weights=weights,
+        reported=reported,
     )
 
-
-def _terms(
-    facts: ModelFacts, widths: Widths, resolved: ResolvedSettings, device: Device, constants: table.MemoryConstants
-) -> _Terms:
-    batch = batch_of(facts, resolved, device)
-    activation = activation_bytes(widths, batch, constants)
-    lean = activation
-    if constants.sampler_bytes_per_logit_lean != constants.sampler_bytes_per_logit:
-        lean = activation_bytes(widths, batch, constants, bytes_per_logit=constants.sampler_bytes_per_logit_lean)
-    if resolved.speculative:
-        activation += table.DRAFT_LAYER_ACTIVATION_SHARE * activation
-    largest = min(2 * resolved.max_num_seqs, 512)
-    graphs = 0.0 if resolved.enforce_eager else graph_bytes(widths, sizes=captured_sizes(largest))
-    link, ranks = link_of(device.product), expert_ranks(facts, resolved)
-    non_torch = non_torch_bytes(constants, ranks=ranks, pipeline_parallel=resolved.pipeline_parallel_size, link=link)
-    return _Terms(
-        activation=int(activation),
-        lean_gain=int(max(0.0, activation - lean)),
-        graphs=int(graphs),
-        graphs_charged=int(graphs * constants.graphs_inside_budget),
-        non_torch=int(non_torch),
-        lora=int(_lora_bytes(widths, resolved)),
-        link_doubt_gib=link_gib(constants, ranks=ranks, link=link)[1] if ranks > 1 else 0.0,
-        encodes_media=widths.encodes_media,
-        any_image_size=widths.encoder_per_token > 0,
-    )
-
-
-DEFAULT_MAX_LORAS = 1
-DEFAULT_MAX_LORA_RANK = 16
-"""vllm/config/lora.py@0.33."""
-
-LARGEST_FLAG = 1e15
 
 STATE_KIND = SpecKind.STATE.value
 STATE_BLOCKS_CHECKED_SINCE = (0, 17, 0)
-
-_UNIFIED_NAMES = ("gb10", "dgx spark", "thor", "strix", "apu")
-_FABRIC_NAMES = ("h100", "h200", "h800", "h20", "b200", "b300", "gb200", "gb300", "gh200")
-_SWITCH_NAMES = ("a100", "a800")
-_BUS_NAMES = ("nvl", "pcie")
-
-
-@functools.lru_cache(maxsize=256)
-def has_fabric(product: str | None) -> bool:
-    """Whether ranks on this card talk over NVLink switches of Hopper or later, by its name.
-
-    There the all-reduce kernels of NCCL (NVLS), FlashInfer and symmetric memory allocate gigabytes of buffers.
-    """
-    name = (product or "").lower()
-    return any(part in name for part in _FABRIC_NAMES) and not any(part in name for part in _BUS_NAMES)
-
-
-@functools.lru_cache(maxsize=256)
-def link_of(product: str | None) -> Link:
-    """What joins several cards of that name; PCIe unless the name says otherwise."""
-    if has_fabric(product):
-        return Link.FABRIC
-    name = (product or "").lower()
-    is_switched = any(part in name for part in _SWITCH_NAMES) and not any(part in name for part in _BUS_NAMES)
-    return Link.SWITCH if is_switched else Link.BUS
-
-
-@functools.lru_cache(maxsize=256)
-def has_unified_memory(product: str | None) -> bool:
-    """Whether CPU and GPU share one memory, by the product's name."""
-    name = (product or "").lower()
-    return any(part in name for part in _UNIFIED_NAMES)
-
-
-def _resident_weights(
-    facts: ModelFacts, weights: WeightBytes, resolved: ResolvedSettings, device: Device, widths: Widths
-) -> int:
-    """Weights on the GPU: MXFP4 repacked, without a pooling model's head and what `--cpu-offload-gb` moves to the host.
-
-    Only layers are offloaded; embedding and head stay (vllm/model_executor/models/utils.py `maybe_offload_to_cpu`).
-    """
-    loaded = weights.loaded_bytes
-    if has_fabric(device.product):
-        shared = resolved.tensor_parallel_size > 1
-        padding = table.MXFP4_REPACKED_SHARED if shared else table.MXFP4_REPACKED_ALONE
-        loaded += int(padding * mxfp4_expert_bytes(facts, resolved))
-    offloaded = int(_number(resolved.flags.get("cpu_offload_gb")) * GIB)
-    if not offloaded and not pools(resolved):
-        return loaded
-    tied = language_config(facts.config).get("tie_word_embeddings")
-    head = widths.vocabulary * widths.hidden * widths.element_bytes // resolved.tensor_parallel_size
-    if tied is False and facts.generates and pools(resolved):
-        loaded -= head
-    if offloaded:
-        loaded = max(min(loaded, head * (1 if tied else 2)), loaded - offloaded)
-    return loaded
 
 
 def _stated_cache_bytes(resolved: ResolvedSettings, layout: KvLayout) -> int | None:
@@ -237,57 +159,49 @@ def _stated_cache_bytes(resolved: ResolvedSettings, layout: KvLayout) -> int | N
 
     Source: vllm/v1/worker/gpu_worker.py@0.33 `determine_available_memory`, vllm/v1/core/kv_cache_utils.py.
     """
-    blocks = int(_number(resolved.flags.get("num_gpu_blocks_override")))
+    blocks = int(flag_number(resolved.flags.get("num_gpu_blocks_override")))
     if blocks:
         return blocks * layout.bytes_per_block
-    stated = _number(resolved.flags.get("kv_cache_memory_bytes") or resolved.flags.get("kv_cache_memory"))
+    stated = flag_number(resolved.flags.get("kv_cache_memory_bytes") or resolved.flags.get("kv_cache_memory"))
     return int(stated) if stated > 0 else None
 
 
-def _number(value: object) -> float:
-    """A flag's figure; 0 for what is none, or too large to be meant."""
-    if not isinstance(value, (int, float, str)) or isinstance(value, bool):
-        return 0.0
-    try:
-        number = float(value)
-    except (ValueError, OverflowError):
-        return 0.0
-    return number if 0 < number < LARGEST_FLAG else 0.0
+_ORDER = tuple(StartFailure)
 
 
-def _lora_bytes(widths: Widths, resolved: ResolvedSettings) -> float:
-    if not resolved.lora:
-        return 0.0
-    adapters = int(_number(resolved.lora.get("max_loras"))) or DEFAULT_MAX_LORAS
-    rank = int(_number(resolved.lora.get("max_lora_rank"))) or DEFAULT_MAX_LORA_RANK
-    return lora_bytes(widths, adapters=adapters, rank=rank)
+def _failure(
+    resolved: ResolvedSettings,
+    stages: tuple[StageMemory, ...],
+    left: tuple[int, ...],
+    capacity: KvCapacity | None,
+    layout: KvLayout,
+) -> Failure | None:
+    """The failure that any stage meets first."""
+    found = [
+        failure
+        for stage, available in zip(stages, left, strict=True)
+        if (failure := first_failure(_figures(resolved, stage, capacity, layout, left=available))) is not None
+    ]
+    return min(found, key=lambda failure: _ORDER.index(failure.kind), default=None)
 
 
 def _figures(
-    resolved: ResolvedSettings,
-    device: Device,
-    terms: _Terms,
-    capacity: KvCapacity | None,
-    layout: KvLayout,
-    *,
-    requested: int,
-    loaded: int,
-    left: int,
+    resolved: ResolvedSettings, stage: StageMemory, capacity: KvCapacity | None, layout: KvLayout, *, left: int
 ) -> StartFigures:
     length = resolved.max_model_len
     state_blocks = None
     if capacity is not None and not resolved.speculative and _has_state(layout) and _checks_state_blocks(resolved):
         state_blocks = capacity.num_blocks
     return StartFigures(
-        device_bytes=device.memory_bytes,
-        requested_bytes=requested,
-        weights_bytes=loaded + terms.lora,
-        activation_bytes=terms.activation,
-        non_torch_bytes=terms.non_torch,
+        device_bytes=stage.device.memory_bytes,
+        requested_bytes=stage.requested,
+        weights_bytes=stage.weights + stage.lora,
+        activation_bytes=stage.activation,
+        non_torch_bytes=stage.non_torch,
         kv_cache_bytes=left,
-        graphs_outside_bytes=max(0, terms.graphs - terms.graphs_charged),
+        graphs_outside_bytes=max(0, stage.graphs - stage.graphs_charged),
         sequence_fits=capacity is not None and capacity.fits,
-        sequence_bytes=layout.bytes_one_sequence(length),
+        sequence_bytes=layout.checked_bytes_one_sequence(length),
         max_model_len=length,
         estimated_max_model_len=capacity.estimated_max_model_len if capacity is not None else None,
         state_blocks=state_blocks,
@@ -304,31 +218,23 @@ def _checks_state_blocks(resolved: ResolvedSettings) -> bool:
     return not resolved.enforce_eager and resolved.version.release >= STATE_BLOCKS_CHECKED_SINCE
 
 
-def _doubts(
-    facts: ModelFacts,
-    resolved: ResolvedSettings,
-    device: Device,
-    terms: _Terms,
-    weights: WeightBytes,
-    *,
-    requested: int,
-) -> Doubts:
+def _doubts(resolved: ResolvedSettings, stage: StageMemory, weights: WeightBytes) -> Doubts:
     version = resolved.version
     share = table.KNOWN_SIZE_WEIGHT_DOUBT if weights.exact else table.MISSING_SIZE_WEIGHT_DOUBT
-    visible = visible_memory(device.product)
+    visible = visible_memory(stage.device.product)
     return Doubts(
         weights_bytes=share * weights.loaded_bytes,
-        activation_bytes=terms.activation,
-        graphs_charged_bytes=terms.graphs_charged,
-        requested_bytes=requested,
-        lean_sampler_gain_bytes=terms.lean_gain,
-        link_gib=terms.link_doubt_gib,
-        encodes_media=terms.encodes_media,
-        any_image_size=terms.any_image_size,
+        activation_bytes=stage.activation,
+        graphs_charged_bytes=stage.graphs_charged,
+        requested_bytes=stage.requested,
+        lean_sampler_gain_bytes=stage.lean_gain,
+        link_gib=stage.link_doubt_gib,
+        encodes_media=stage.encodes_media,
+        any_image_size=stage.any_image_size,
         version_stated=version.stated,
         version_known=version.within_known,
         card_measured=visible is not None and visible.measured,
-        unified_memory=has_unified_memory(device.product),
+        unified_memory=has_unified_memory(stage.device.product),
     )
 
 

@@ -83,12 +83,12 @@ def batch_of(facts: ModelFacts, resolved: ResolvedSettings, device: Device) -> B
     )
 
 
-def mxfp4_expert_bytes(facts: ModelFacts, resolved: ResolvedSettings) -> int:
-    """MXFP4 experts of one rank, 4.25 bits a weight; 0 for models without them."""
+def mxfp4_expert_bytes(facts: ModelFacts, resolved: ResolvedSettings, *, layers: int) -> int:
+    """MXFP4 experts of so many layers on one rank, 4.25 bits a weight; 0 for models without them."""
     if resolved.quantization != "mxfp4" or facts.model_type not in _OWN_SCRATCH:
         return 0
     expert = 3 * facts.hidden_size * integer(facts.config, "intermediate_size")
-    bits = facts.num_layers * facts.num_experts * expert * 17 // 4
+    bits = layers * facts.num_experts * expert * 17 // 4
     return bits // 8 // resolved.tensor_parallel_size
 
 

@@ -1,6 +1,6 @@
 """Weights of a model on one GPU, as vLLM allocates them.
 
-`weights_per_gpu` is what planning and memory prediction call. Underneath: `blueprints` says what a model is made of,
+`weights_by_stage` is what planning and memory prediction call. Underneath: `blueprints` says what a model is made of,
 `quantization` in which format each part is stored, `ranks` what one rank holds.
 """
 
@@ -12,7 +12,6 @@ from vllm_operator.models.weights.totals import (
     parameters,
     weigh,
     weights_by_stage,
-    weights_per_gpu,
 )
 
-__all__ = ["Weighing", "WeightBytes", "parameters", "weigh", "weights_by_stage", "weights_per_gpu"]
+__all__ = ["Weighing", "WeightBytes", "parameters", "weigh", "weights_by_stage"]

@@ -1,7 +1,7 @@
 """What one rank of a parallel group holds of a blueprint.
 
 Sources, vLLM 0.33: `model_executor/layers/linear.py`, `vocab_parallel_embedding.py` (padding to 64),
-`fused_moe/config.py:FusedMoEParallelConfig.make`, `distributed/utils.py:get_pp_indices`.
+`fused_moe/config.py:FusedMoEParallelConfig.make`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from vllm_operator.models.stages import Stages
 from vllm_operator.models.weights.formats import PLAIN, ExpertPadding, experts_bytes, linear_bytes
 from vllm_operator.models.weights.modules import Experts, Layer, Linear, Module, Sharding, Tensor, Vocabulary
 from vllm_operator.models.weights.rules import UNQUANTIZED, QuantizationRules
@@ -32,7 +33,7 @@ class Ranks:
     """Sizes of the parallel groups, and how this device's kernels pad."""
 
     tensor: int = 1
-    pipeline: int = 1
+    stages: Stages = field(default_factory=Stages)
     data: int = 1
     expert_parallel: bool = False
     padding: ExpertPadding = field(default_factory=ExpertPadding)
@@ -46,18 +47,6 @@ class Ranks:
     def sequence_parallel_experts(self) -> bool:
         """With TP, DP and EP together the shared experts are replicated (ParallelConfig.use_sequence_parallel_moe)."""
         return self.expert_parallel and self.tensor > 1 and self.data > 1
-
-
-def layers_per_stage(num_layers: int, stages: int) -> tuple[int, ...]:
-    """Layers of each pipeline stage; a remainder goes to the stages before the last.
-
-    >>> layers_per_stage(32, 3)
-    (11, 11, 10)
-    """
-    counts = [num_layers // stages] * stages
-    for index in range(2, num_layers % stages + 2):
-        counts[-index] += 1
-    return tuple(counts)
 
 
 def element_count(blueprint: Blueprint) -> int:
@@ -74,10 +63,10 @@ def bytes_per_stage(
     embedding, head = ledger.vocabularies(blueprint.first), ledger.vocabularies(blueprint.last)
     stages: list[int] = []
     start = 0
-    counts = layers_per_stage(len(blueprint.layers), ranks.pipeline)
+    counts = ranks.stages.layers(len(blueprint.layers))
     for stage, count in enumerate(counts):
         total = sum(ledger.layer(blueprint.layers[index], index) for index in range(start, start + count))
-        is_first, is_last = stage == 0, stage == ranks.pipeline - 1
+        is_first, is_last = stage == 0, stage == ranks.stages.count - 1
         if is_first:
             total += first
         elif blueprint.embedding_everywhere or blueprint.vocabulary_everywhere or (is_last and blueprint.tied):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
-from vllm_operator.models.weights.ranks import VOCABULARY_PADDING, layers_per_stage
+from vllm_operator.models.weights.ranks import VOCABULARY_PADDING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -33,10 +33,8 @@ _DRAFT = re.compile(r"(?:^|\.)(?:mtp|eagle|medusa)\.")
 
 def tensor_bytes_per_stage(tensors: Iterable[TensorFacts], ranks: Ranks, *, num_layers: int) -> tuple[int, ...]:
     """Bytes on one rank of each pipeline stage. Draft layers, beyond `num_layers`, are not loaded."""
-    stage_of_layer: list[int] = []
-    for stage, count in enumerate(layers_per_stage(num_layers, ranks.pipeline)):
-        stage_of_layer += [stage] * count
-    stages = [0] * ranks.pipeline
+    stage_of_layer = ranks.stages.of_layers(num_layers)
+    stages = [0] * ranks.stages.count
     for tensor in tensors:
         if _DRAFT.search(tensor.name):
             continue

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightBytes:
-    """Weights on the fullest GPU of a replica, in bytes."""
+    """Weights on one GPU, in bytes."""
 
     parameter_bytes: int
     """As vLLM allocates parameters, before any kernel repacks them."""
@@ -35,22 +35,16 @@ class WeightBytes:
     """False when the family, the quantization method or the shapes are not known and the figure is an estimate."""
 
 
-def weights_per_gpu(facts: ModelFacts, resolved: ResolvedSettings, device: Device | None = None) -> WeightBytes:
-    """The weights on the fullest GPU of a replica.
-
-    `device` matters for MXFP4 experts, which each kernel pads in its own way; a Hopper GPU is assumed without it.
-    """
-    stages = weights_by_stage(facts, resolved, device)
-    return max(stages, key=lambda stage: stage.loaded_bytes)
-
-
 def weights_by_stage(
     facts: ModelFacts, resolved: ResolvedSettings, device: Device | None = None
 ) -> tuple[WeightBytes, ...]:
-    """The weights on one GPU of each pipeline stage, first stage first."""
+    """The weights on one GPU of each pipeline stage, first stage first.
+
+    `device` matters for MXFP4 experts, which each kernel pads in its own way; a Hopper GPU is assumed without it.
+    """
     ranks = Ranks(
         tensor=resolved.tensor_parallel_size,
-        pipeline=resolved.pipeline_parallel_size,
+        stages=resolved.stages,
         data=resolved.data_parallel_size,
         expert_parallel=resolved.enable_expert_parallel,
         padding=allocated_padding(device),
@@ -222,6 +216,6 @@ def _quantization(config: Config, hf_quant_config: Config | None) -> Config | No
 
 def _from_parameter_count(facts: ModelFacts, resolved: ResolvedSettings, ranks: Ranks) -> tuple[WeightBytes, ...]:
     each = bytes_per_weight(resolved.quantization, dtype_bytes(resolved.dtype))
-    share = int((facts.parameters or 0) * each / (ranks.tensor * ranks.pipeline))
+    share = int((facts.parameters or 0) * each / (ranks.tensor * ranks.stages.count))
     one = WeightBytes(parameter_bytes=share, loaded_bytes=share, basis=FactsBasis.PARAMETER_COUNT, exact=False)
-    return (one,) * ranks.pipeline
+    return (one,) * ranks.stages.count
