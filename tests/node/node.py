@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from tests.controlplane import build as controlplane
+from tests.controlplane.pki import Authority
 from tests.controlplane.plane import write_kubeconfig
 from tests.node import build, machine
 from tests.node.images import write_image
@@ -23,6 +24,8 @@ from tests.node.layout import ENGINE_IMAGE, PAUSE_IMAGE, READY
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from tests.controlplane.pki import KeyPair
 
 READY_WITHIN_SECONDS = 90
 GONE_WITHIN_SECONDS = 30
@@ -40,9 +43,12 @@ class RealNode:
 
     disposable: ClassVar[bool] = True
     """Whatever is put there goes with it."""
+    webhook_host: ClassVar[str] = "127.0.0.1"
+    """Where the API server finds a process that runs in the node's network."""
 
     def __init__(self, *, images: Sequence[Path] = ()) -> None:
         self.directory = Path(tempfile.mkdtemp(prefix="vllm-operator-node-"))
+        self.authority = Authority(self.directory / "own-pki")
         self._images = list(images)
         self._keeper: subprocess.Popen[str] | None = None
 
@@ -134,10 +140,14 @@ class RealNode:
         context.load_cert_chain(pki / "admin.crt", pki / "admin.key")
         return context
 
-    def kubeconfig_for(self, name: str, *, token: str) -> Path:
-        """Write a kubeconfig for this machine that authenticates with a bearer token."""
+    def kubeconfig_for(self, name: str, *, token: str, server: str | None = None) -> Path:
+        """Write a kubeconfig that authenticates with a bearer token, for this machine unless a server is named."""
         ca = self.directory / "pki" / "ca.crt"
-        return write_kubeconfig(self.directory, name, server=self.server, ca=ca, user={"token": token})
+        return write_kubeconfig(self.directory, name, server=server or self.server, ca=ca, user={"token": token})
+
+    def issue(self, name: str, *, hosts: Sequence[str]) -> KeyPair:
+        """Sign a serving certificate with an authority of its own: the plane's key stays inside."""
+        return self.authority.issue(name, common_name=name, hosts=hosts)
 
     def inside(self, *command: str) -> list[str]:
         """Return a command that runs in the node's network, with the machine's files."""
