@@ -48,7 +48,8 @@ slow: $(STAMP)
 accuracy: $(STAMP) ## regenerate the figures of docs/explanation/memory-model.md from the measured starts
 	PYTHONPATH=operator:. $(BIN)/python -m tests.accuracy.report
 
-bench: $(STAMP) ## predictions a second on one core
+bench: $(STAMP) ## the operator under load, into docs/reference/benchmarks.md (some of it: SCENARIOS=burst)
+	PYTHONPATH=operator:. $(BIN)/python -m tests.perf $(SCENARIOS)
 	PYTHONPATH=operator:. $(BIN)/python -m tests.perf.bench_predict
 	PYTHONPATH=operator:. $(BIN)/python -m tests.perf.bench_plan
 
