@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from tests.controlplane.given import GivenCluster
     from tests.controlplane.plane import ControlPlane
@@ -22,16 +22,20 @@ COLLECTIONS = {
     "CustomResourceDefinition": "/apis/apiextensions.k8s.io/v1/customresourcedefinitions",
     "Deployment": "/apis/apps/v1/namespaces/{namespace}/deployments",
     "Event": "/apis/events.k8s.io/v1/namespaces/{namespace}/events",
+    "HTTPRoute": "/apis/gateway.networking.k8s.io/v1/namespaces/{namespace}/httproutes",
     "HorizontalPodAutoscaler": "/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers",
+    "InferencePool": "/apis/inference.networking.k8s.io/v1/namespaces/{namespace}/inferencepools",
     "Namespace": "/api/v1/namespaces",
     "NetworkPolicy": "/apis/networking.k8s.io/v1/namespaces/{namespace}/networkpolicies",
     "Node": "/api/v1/nodes",
     "PersistentVolumeClaim": "/api/v1/namespaces/{namespace}/persistentvolumeclaims",
     "Pod": "/api/v1/namespaces/{namespace}/pods",
     "PodDisruptionBudget": "/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets",
+    "PriorityClass": "/apis/scheduling.k8s.io/v1/priorityclasses",
     "PodMonitor": "/apis/monitoring.coreos.com/v1/namespaces/{namespace}/podmonitors",
     "ReplicaSet": "/apis/apps/v1/namespaces/{namespace}/replicasets",
     "ResourceQuota": "/api/v1/namespaces/{namespace}/resourcequotas",
+    "ScaledObject": "/apis/keda.sh/v1alpha1/namespaces/{namespace}/scaledobjects",
     "Secret": "/api/v1/namespaces/{namespace}/secrets",
     "Service": "/api/v1/namespaces/{namespace}/services",
     "ServiceAccount": "/api/v1/namespaces/{namespace}/serviceaccounts",
@@ -95,6 +99,20 @@ class Api:
         """Apply a JSON merge patch."""
         path = "/".join([_path(kind, namespace), name, *([subresource] if subresource else [])])
         return self._send("PATCH", path, body=patch, content_type="application/merge-patch+json")
+
+    def edit(self, kind: str, name: str, operations: Sequence[Object], namespace: str = "default") -> Object:
+        """Apply a JSON patch."""
+        path = f"{_path(kind, namespace)}/{name}"
+        return self._send("PATCH", path, body=operations, content_type="application/json-patch+json")
+
+    def evict(self, pod: str, namespace: str) -> None:
+        """Ask for a pod's eviction, as a drain does.
+
+        Raises:
+            Refused: with status 429 while a disruption budget does not allow it.
+        """
+        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace}}
+        self._send("POST", f"{_path('Pod', namespace)}/{pod}/eviction", body=body)
 
     def apply(self, obj: Object, *, manager: str = "test") -> Object:
         """Apply an object by server-side apply."""
@@ -174,7 +192,7 @@ class Api:
         method: str,
         path: str,
         *,
-        body: Object | None = None,
+        body: Object | Sequence[Object] | None = None,
         query: dict[str, str] | None = None,
         content_type: str = "application/json",
     ) -> Object:
@@ -188,7 +206,7 @@ class Api:
         method: str,
         path: str,
         *,
-        body: Object | None = None,
+        body: Object | Sequence[Object] | None = None,
         query: dict[str, str] | None = None,
         content_type: str = "application/json",
         timeout: float = 30.0,

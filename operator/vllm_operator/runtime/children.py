@@ -77,15 +77,24 @@ class Children:
 
     def __init__(self) -> None:
         self._by_owner: dict[str, dict[ChildId, Child]] = {}
+        self._owner_of: dict[tuple[str, ChildId], str] = {}
+        """By namespace and object: who owned it when it was seen last."""
         self._written: dict[tuple[str, ChildId], tuple[int, str]] = {}
+        self._gone: dict[tuple[str, ChildId], int] = {}
+        """By owner and object: at which version it was deleted, until the next list of its kind."""
 
     def of(self, owner: str) -> Mapping[ChildId, Child]:
         """Return the objects of one VLLMDeployment."""
         return self._by_owner.get(owner, {})
 
     def wrote(self, owner: str, child: ChildId, version: int | None, digest: str) -> None:
-        """Note that an object was written in the form with this digest, and came back with this resourceVersion."""
+        """Note that an object was written in the form with this digest, and came back with this resourceVersion.
+
+        The watch may have been faster than that answer, and have shown what came after the write.
+        """
         known = self.of(owner).get(child)
+        if version is not None and self._gone.get((owner, child), -1) >= version:
+            return
         if version is not None and (known is None or known.version is None or known.version < version):
             self._written[(owner, child)] = (version, digest)
 
@@ -95,21 +104,31 @@ class Children:
         return written[1] if written is not None else None
 
     def upsert(self, obj: Manifest) -> str | None:
-        """Take an object; returns its owner when something of interest changed."""
+        """Take an object; returns its owner when something of interest changed.
+
+        An object whose owner reference was edited is gone for the owner that it had, who is to restore it.
+        """
         owner = owner_of(obj)
+        former = self._owner_of.get(_place(obj))
+        if former is not None and former != owner:
+            self._forget(former, child_id(obj), version_of(obj))
         if owner is None:
-            return None
+            return former
         child = _child(obj)
+        self._owner_of[_place(obj)] = owner
         known = self._by_owner.setdefault(owner, {})
         before = known.get(child.id)
         known[child.id] = child
+        self._gone.pop((owner, child.id), None)
         self._came_back(owner, child.id, child.version)
         same = before is not None and _of_interest(before) == _of_interest(child)
+        if former is not None and former != owner:
+            return former
         return None if same else owner
 
     def remove(self, obj: Manifest) -> str | None:
         """Forget an object; returns its owner when it was known."""
-        owner = owner_of(obj)
+        owner = self._owner_of.get(_place(obj), owner_of(obj))
         return owner if owner is not None and self._forget(owner, child_id(obj), version_of(obj)) else None
 
     def replace(self, kind: str, namespace: str | None, objects: Iterable[Manifest], version: int | None) -> set[str]:
@@ -125,10 +144,15 @@ class Children:
             for child in [child for child in known if child[0] == kind and (owner, child) not in listed]:
                 self._forget(owner, child, version)
                 changed.add(owner)
+        if version is not None:
+            self._gone = {place: gone for place, gone in self._gone.items() if place[1][0] != kind or gone >= version}
         return changed
 
     def _forget(self, owner: str, child: ChildId, version: int | None) -> bool:
         self._came_back(owner, child, version)
+        self._owner_of.pop((owner.partition("/")[0], child), None)
+        if version is not None:
+            self._gone[owner, child] = version
         if self._by_owner.get(owner, {}).pop(child, None) is None:
             return False
         if not self._by_owner[owner]:
@@ -148,6 +172,10 @@ def _of_interest(child: Child) -> tuple[object, ...]:
 def child_id(obj: Mapping[str, Any]) -> ChildId:
     """Return what tells an object apart from its owner's others."""
     return (str(obj["kind"]), str(obj["metadata"]["name"]))
+
+
+def _place(obj: Mapping[str, Any]) -> tuple[str, ChildId]:
+    return (str(obj["metadata"]["namespace"]), child_id(obj))
 
 
 def version_of(obj: Mapping[str, Any]) -> int | None:
@@ -222,11 +250,22 @@ def covers(observed: Any, wanted: Any) -> bool:
 def _covers_list(observed: Any, wanted: list[Any]) -> bool:
     if not isinstance(observed, list):
         return not wanted and observed is None
-    key = next((key for key in _ITEM_KEYS if wanted and isinstance(wanted[0], dict) and key in wanted[0]), None)
+    key = _key_of(wanted)
     if key is None:
         return len(observed) == len(wanted) and all(map(covers, observed, wanted))
     items = {item.get(key): item for item in observed if isinstance(item, dict)}
     return all(covers(items.get(item.get(key)), item) for item in wanted)
+
+
+def _key_of(items: list[Any]) -> str | None:
+    """Return the field that tells the items of a list apart; two parents of a route may have one name."""
+    if not items or not all(isinstance(item, dict) for item in items):
+        return None
+    for key in _ITEM_KEYS:
+        values = [item.get(key) for item in items]
+        if all(isinstance(value, (str, int)) for value in values) and len(set(values)) == len(values):
+            return key
+    return None
 
 
 def _same_quantity(observed: Any, wanted: Any) -> bool:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api.conditions import APPLY_FAILED, CONFLICT
-from vllm_operator.runtime.children import child_id, controller_of, covers, version_of
+from vllm_operator.runtime.children import child_id, covers, version_of
 from vllm_operator.runtime.kube import BY_KIND, ApiError
 from vllm_operator.runtime.pinning import stamped
 from vllm_operator.runtime.status import Rendering
@@ -116,6 +116,7 @@ class Writer:
                 raise
         metadata = one.manifest["metadata"]
         found = await self._kube.get(BY_KIND[one.id[0]], metadata["namespace"], metadata["name"])
-        if (controller_of(found) or {}).get("uid") != uid:
+        # By the uid alone: whatever else of the reference was edited is to be restored.
+        if all(reference.get("uid") != uid for reference in found["metadata"].get("ownerReferences") or []):
             return None
         return await self._kube.apply(one.manifest, force=True)

@@ -56,6 +56,39 @@ def test_a_write_that_was_deleted_before_it_was_seen_is_not_awaited_for_ever() -
     assert children.awaits("team/model", DEPLOYMENT) is None
 
 
+def test_a_write_whose_object_was_deleted_before_the_answer_came_is_not_awaited() -> None:
+    children = Children()
+    children.upsert(child(5))
+    children.remove(child(9))
+    children.wrote("team/model", DEPLOYMENT, 7, "digest")
+    assert children.awaits("team/model", DEPLOYMENT) is None
+    children.wrote("team/model", DEPLOYMENT, 11, "digest")
+    assert children.awaits("team/model", DEPLOYMENT) == "digest"
+
+
+@pytest.mark.parametrize(
+    "references",
+    [
+        pytest.param([], id="removed"),
+        pytest.param([{"kind": "Other", "name": "model", "uid": "cr-1", "controller": True}], id="kind"),
+        pytest.param([{"kind": "VLLMDeployment", "name": "other", "uid": "cr-1", "controller": True}], id="name"),
+        pytest.param([{"kind": "VLLMDeployment", "name": "model", "uid": "cr-1"}], id="controller"),
+    ],
+)
+def test_an_object_whose_owner_reference_was_edited_is_missing_for_its_owner(references: list[dict[str, Any]]) -> None:
+    children = Children()
+    children.upsert(child(5))
+    edited = child(6)
+    edited["metadata"]["ownerReferences"] = references
+
+    assert children.upsert(edited) == "team/model"
+    assert not children.of("team/model")
+
+    assert children.upsert(child(7)) is not None
+    assert children.of("team/model")[DEPLOYMENT].version == 7
+    assert not children.of("team/other")
+
+
 def test_a_list_of_one_namespace_says_nothing_of_another() -> None:
     children = Children()
     children.upsert(child(namespace="team"))
