@@ -1,4 +1,4 @@
-"""Deployments of every kind for the vLLM release that is installed here: all models of the catalogue, all knobs."""
+"""Deployments of every kind for one vLLM release: all models of the catalogue, all knobs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import random
 from typing import TYPE_CHECKING, Any
 
 from tests.unit.planning.fleets import CARDS, facts, inventory, node, spec
-from tests.vllm.install import VERSION
 
 from vllm_operator.models import catalogue
 from vllm_operator.planning.decide import plan
@@ -18,23 +17,23 @@ if TYPE_CHECKING:
     from vllm_operator.planning.plan import Plan
 
 SEED = 20_26_11
-TRIES_PER_MODEL = 4
+TRIES_PER_MODEL = 20
 
 
-def generated_plans() -> Iterator[Plan]:
-    """Yield renderable plans, the same ones at every run."""
+def generated_plans(version: str) -> Iterator[Plan]:
+    """Yield renderable plans of some two thousand specs, the same ones at every run."""
     chance = random.Random(SEED)
     for model in catalogue.model_ids():
         known = facts(model)
         for _ in range(TRIES_PER_MODEL):
             cards = chance.sample(sorted(CARDS), 2)
             nodes = [node(card, f"n{number}", chance.choice([1, 4, 8])) for number, card in enumerate(cards)]
-            found = plan(spec(model, **_sections(chance)), known, inventory(*nodes))
+            found = plan(spec(model, **_sections(chance, version)), known, inventory(*nodes))
             if found.args and found.verdict is not Verdict.DOES_NOT_FIT:
                 yield found
 
 
-def _sections(chance: random.Random) -> dict[str, Any]:
+def _sections(chance: random.Random, version: str) -> dict[str, Any]:
     """A spec without its model, every knob sometimes set."""
 
     def maybe(name: str, *values: Any) -> dict[str, Any]:
@@ -49,7 +48,7 @@ def _sections(chance: random.Random) -> dict[str, Any]:
             **maybe("batchingMode", "Throughput", "Latency", "Balanced"),
         },
         "engine": {
-            "version": VERSION,
+            "version": version,
             **maybe("tensorParallelSize", 1, 2, 4, 8),
             **maybe("dtype", "bfloat16", "float16"),
             **maybe("kvCacheDtype", "auto", "fp8"),

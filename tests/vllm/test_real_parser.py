@@ -12,7 +12,6 @@ import pytest
 from tests.golden.plans.test_golden_plans import CASES, cluster
 from tests.unit.planning.fleets import facts, spec
 from tests.vllm.command_lines import generated_plans
-from tests.vllm.install import VERSION
 
 from vllm_operator.planning.decide import plan
 from vllm_operator.planning.families import IMAGE_TEMPLATES
@@ -21,9 +20,11 @@ from vllm_operator.planning.flags import flags_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from tests.vllm.conftest import RealParser
+
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
-FEWEST_LINES = 200
+FEWEST_LINES = 1000
 SCRIPT = Path(__file__).with_name("parse_command_lines.py")
 
 
@@ -33,12 +34,15 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("templates")
 
 
-def refusals(python: Path, lines: Sequence[Sequence[str]], templates: Path) -> list[str]:
+def refusals(parser: RealParser, lines: Sequence[Sequence[str]], templates: Path) -> list[str]:
     """What vLLM's parser says of each command line; empty where it takes it."""
     asked = "".join(json.dumps([_in_directory(token, templates) for token in line]) + "\n" for line in lines)
     environment = {**os.environ, "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
+    if parser.packages is not None:
+        environment["PYTHONPATH"] = str(parser.packages)
+    command = [parser.python, SCRIPT]
     done = subprocess.run(
-        [python, SCRIPT], input=asked, capture_output=True, text=True, check=False, env=environment, cwd=templates
+        command, input=asked, capture_output=True, text=True, check=False, env=environment, cwd=templates
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return [json.loads(answer) for answer in done.stdout.splitlines()]
@@ -52,24 +56,24 @@ def _in_directory(token: str, templates: Path) -> str:
     return str(template)
 
 
-def test_it_takes_every_generated_command_line(engine: Path, templates: Path) -> None:
-    lines = sorted({found.args for found in generated_plans()})
+def test_it_takes_every_generated_command_line(parser: RealParser, templates: Path) -> None:
+    lines = sorted({found.args for found in generated_plans(parser.version)})
     assert len(lines) >= FEWEST_LINES
-    answers = refusals(engine, lines, templates)
+    answers = refusals(parser, lines, templates)
     refused = [f"{' '.join(line)}\n  {answer}" for line, answer in zip(lines, answers, strict=True) if answer]
     assert not refused, "\n".join(refused)
 
 
-def test_it_takes_every_golden_plan(engine: Path, templates: Path) -> None:
+def test_it_takes_every_golden_plan(parser: RealParser, templates: Path) -> None:
     lines = {}
     for name, case in CASES.items():
         wishes = case.get("spec", {})
-        wanted = spec(case["model"], **{**wishes, "engine": {**wishes.get("engine", {}), "version": VERSION}})
+        wanted = spec(case["model"], **{**wishes, "engine": {**wishes.get("engine", {}), "version": parser.version}})
         found = plan(wanted, facts(case["model"]), cluster(case["cluster"]))
         if found.args:
             lines[name] = found.args
     assert lines
-    answers = refusals(engine, list(lines.values()), templates)
+    answers = refusals(parser, list(lines.values()), templates)
     assert {name: answer for name, answer in zip(lines, answers, strict=True) if answer} == {}
 
 
@@ -84,12 +88,12 @@ def test_it_takes_every_golden_plan(engine: Path, templates: Path) -> None:
     ],
     ids=" ".join,
 )
-def test_what_our_table_refuses_it_refuses_too(engine: Path, templates: Path, tail: list[str]) -> None:
+def test_what_our_table_refuses_it_refuses_too(parser: RealParser, templates: Path, tail: list[str]) -> None:
     line = ["org/model", *tail]
-    assert flags_of(VERSION).problems(line)
-    assert refusals(engine, [line], templates)[0]
+    assert flags_of(parser.version).problems(line)
+    assert refusals(parser, [line], templates)[0]
 
 
-def test_it_refuses_a_tool_parser_that_it_does_not_have(engine: Path, templates: Path) -> None:
+def test_it_refuses_a_tool_parser_that_it_does_not_have(parser: RealParser, templates: Path) -> None:
     line = ["org/model", "--enable-auto-tool-choice", "--tool-call-parser", "no-such-parser"]
-    assert "no-such-parser" in refusals(engine, [line], templates)[0]
+    assert "no-such-parser" in refusals(parser, [line], templates)[0]
