@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
+from tests.plane.machines import node_is_ready
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
+    from tests.controlplane.client import Api
     from tests.controlplane.scene import Scene
     from tests.hub.server import HubServer
 
@@ -41,3 +43,37 @@ def bare_namespace(bare: Scene) -> Iterator[str]:
     bare.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     yield name
     bare.api.delete("Namespace", name)
+
+
+@pytest.fixture(scope="module")
+def foreign(scene: Scene) -> Iterator[None]:
+    """The cluster has every kind of another project that is rendered, and the operator knows it from its start."""
+    from tests.controlplane import foreign_kinds
+
+    there = foreign_kinds.present(scene.api)
+    ours = [kind for kind in foreign_kinds.CRDS if kind not in there]
+    scene.stop_operator()
+    foreign_kinds.install(scene.api, ours)
+    scene.start_operator()
+    yield
+    scene.stop_operator()
+    foreign_kinds.remove(scene.api, ours)
+    scene.start_operator()
+
+
+@pytest.fixture
+def own_nodes(api: Api) -> Iterator[Callable[..., None]]:
+    """Add nodes for one test, which takes this before its namespace: pods only go while their node is there."""
+    added: list[str] = []
+
+    def add(*nodes: dict[str, Any]) -> None:
+        for node in nodes:
+            added.append(node["metadata"]["name"])
+            api.create(node)
+        for node in nodes:
+            api.wait("Node", node["metadata"]["name"], node_is_ready)
+
+    yield add
+    for name in added:
+        api.delete("Node", name)
+        api.wait_gone("Node", name)

@@ -96,7 +96,10 @@ class Fleet:
         names = {pod.node_name for pod in new.owned_pods.get(key, ())}
         if placement is not None and names and None not in names:
             # Its pods have their GPUs: what others take or free is nothing to it, a change of the nodes themselves is.
-            return not difference.isdisjoint({placement.gpu_class, *names})
+            if not difference.isdisjoint(names):
+                return True
+            if placement.gpu_class not in difference:
+                return False
         inputs = plan.inputs_read
         group = (
             judged.inventory.version,

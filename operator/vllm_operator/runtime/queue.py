@@ -87,11 +87,17 @@ class KeyQueue(Generic[Key]):
             timer.cancel()
 
     async def get(self) -> Key:
-        """Wait for a key and hand it out; `done` must follow."""
+        """Wait for a key and hand it out; `done` must follow.
+
+        A delay of that key ends with it: who works on it now sees the newest state, and says anew when to come again.
+        """
         while not self._waiting or self._closed:
             self._available.clear()
             await self._available.wait()
         key = self._waiting.popleft()
+        timer = self._timers.pop(key, None)
+        if timer is not None:
+            timer.cancel()
         self._dirty.discard(key)
         self._retrying.discard(key)
         self._processing.add(key)

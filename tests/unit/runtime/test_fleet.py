@@ -88,6 +88,19 @@ async def test_once_its_pods_have_their_gpus_what_others_take_is_nothing_to_it()
     assert watched.queued == []
 
 
+async def test_once_its_pods_have_their_gpus_a_like_node_that_it_may_not_use_is_nothing_to_it() -> None:
+    watched = Watched(H100, bound_to="h100")
+    other = node("other")
+    other["spec"] = {"taints": [{"key": "team", "value": "search", "effect": "NoSchedule"}]}
+    watched.cluster.upsert_node(project_node(other))
+    await watched.fleet.pass_on()
+    assert watched.queued == []
+
+    watched.cluster.upsert_node(project_node(node("h100", gpus=7)))
+    await watched.fleet.pass_on()
+    assert watched.queued == [KEY]
+
+
 async def test_while_it_waits_for_gpus_what_others_take_concerns_it() -> None:
     watched = Watched(H100)
     watched.take(other_pod("h100"))

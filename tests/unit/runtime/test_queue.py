@@ -87,6 +87,19 @@ def test_of_several_delays_of_a_key_the_shortest_counts() -> None:
     in_virtual_time(main())
 
 
+def test_a_delay_ends_when_its_key_is_handed_out_before() -> None:
+    async def main() -> None:
+        queue: KeyQueue[str] = KeyQueue()
+        queue.add_after("a", 5)
+        queue.add("a")
+        await queue.get()
+        queue.done("a")
+        await asyncio.sleep(10)
+        assert len(queue) == 0
+
+    in_virtual_time(main())
+
+
 def test_retries_back_off_to_a_limit_and_start_anew_after_a_success() -> None:
     async def main() -> None:
         queue: KeyQueue[str] = KeyQueue()
