@@ -55,7 +55,10 @@ class OptionalKinds:
     def _look(self) -> None:
         by_kind = groupby(self.watchers, key=lambda watcher: watcher.resource.kind)
         found = frozenset(kind for kind, watchers in by_kind if all(watcher.served for watcher in watchers))
+        for kind in sorted(found ^ self.served):
+            _LOGGER.info(
+                "an optional kind has come" if kind in found else "an optional kind is gone", extra={"reason": kind}
+            )
         if found != self.served:
-            _LOGGER.info("optional kinds", extra={"reason": ", ".join(sorted(found)) or "none"})
             self.served = found
             self._changed()

@@ -25,6 +25,8 @@ LOOK_AGAIN_SECONDS: Final = 20.0
 """Time after which an API that was not there is looked for again."""
 NOT_FOUND: Final = 404
 MAY_NOT: Final = (401, 403)
+PATIENCE: Final = 3
+"""Failures after which nothing waits for a kind any more; one that was just installed answers 429 for a moment."""
 
 
 @dataclass
@@ -39,11 +41,13 @@ class OptionalWatcher(Watcher):
     served: bool = False
     """Whether its objects have been listed. With an API that is installed and rights that are missing they are not."""
     _refused: bool = False
+    _failures: int = 0
 
     async def list_once(self) -> str:
         """See `Watcher.list_once`."""
         version = await super().list_once()
         self._refused = False
+        self._failures = 0
         self._is_served(True)
         return version
 
@@ -56,8 +60,10 @@ class OptionalWatcher(Watcher):
                 if error.status == NOT_FOUND:
                     continue
                 if error.status not in MAY_NOT:
-                    # Such as a conversion webhook that is down: tried again, but nothing waits for it.
-                    self.synced.set()
+                    self._failures += 1
+                    if self._failures >= PATIENCE:
+                        # Such as a conversion webhook that is down: tried again, but nothing waits for it.
+                        self.synced.set()
                     raise
                 self._say_once(error)
                 break

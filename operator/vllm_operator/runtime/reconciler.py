@@ -85,7 +85,7 @@ class _Brought:
     pinned_hash: str | None = None
     """Hash of the plan that the pods follow, where it is not the newest plan."""
     settled: bool = False
-    """Whether every wanted object was seen in the cluster as it is wanted."""
+    """Whether every object that a model is not served without was seen in the cluster as it is wanted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,15 +257,13 @@ class Reconciler:
             shared.queue.retry(key)
             return _Brought(problem, desired.pinned_hash)
         await shared.writer.remove_unwanted(key, uid, wanted)
+        needed = [one for one in wanted if one.id[0] not in OPTIONAL_KINDS]
+        brought = _Brought(rendering, desired.pinned_hash, settled=shared.writer.settled(key, needed))
         if missing is not None:
             shared.queue.retry(key)
-            needed = [one for one in wanted if one.id[0] not in OPTIONAL_KINDS]
             text = f"{rendering.message}, but for one: {missing.message}"
-            in_part = Rendering(reasons.APPLIED_IN_PART, text)
-            return _Brought(in_part, desired.pinned_hash, settled=shared.writer.settled(key, needed))
-        brought = _Brought(rendering, desired.pinned_hash)
+            return replace(brought, rendering=Rendering(reasons.APPLIED_IN_PART, text))
         if shared.writer.settled(key, wanted) and set(live) == {one.id for one in wanted}:
-            brought = replace(brought, settled=True)
             self._settled[key] = _Settled(inputs, brought)
             self._underway.pop(key, None)
         return brought

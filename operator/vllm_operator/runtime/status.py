@@ -71,7 +71,7 @@ class Situation:
     rollout: Rollout | None = None
     """How far the Deployment has come; None while there is none."""
     rollout_is_wanted: bool = False
-    """Whether that Deployment is what this generation wants, and everything else that it wants exists."""
+    """Whether that Deployment is what this generation wants, and all else that a model is not served without exists."""
     failure: Failure | None = None
 
 

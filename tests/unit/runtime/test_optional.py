@@ -147,12 +147,27 @@ def test_a_server_that_does_not_answer_takes_nothing_back() -> None:
     on_stage(stage, play)
 
 
-def test_an_api_that_is_broken_keeps_nobody_waiting() -> None:
+def test_an_api_that_is_broken_keeps_nobody_waiting_for_long() -> None:
     stage = Stage()
     stage.fail(POD_MONITORS, ApiError(500, "InternalError", "conversion webhook failed"))
 
     async def play() -> None:
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
         assert all(watcher.synced.is_set() for watcher in stage.kinds.watchers)
+        assert stage.kinds.served == {"PodDisruptionBudget"}
+
+    on_stage(stage, play)
+
+
+def test_an_api_that_is_just_being_set_up_is_waited_for() -> None:
+    stage = Stage()
+    stage.fail(DISRUPTION_BUDGETS, ApiError(429, "TooManyRequests", "storage is (re)initializing"))
+
+    async def play() -> None:
+        (watcher,) = (each for each in stage.kinds.watchers if each.resource == DISRUPTION_BUDGETS)
+        assert not watcher.synced.is_set()
+        del stage.kube.list  # type: ignore[method-assign]
+        await watcher.synced.wait()
         assert stage.kinds.served == {"PodDisruptionBudget"}
 
     on_stage(stage, play)
