@@ -151,3 +151,17 @@ def test_a_secret_never_shows_up_anywhere(scene: Scene, api: Api, namespace: str
     )
     everything = [json.dumps(judged), json.dumps(api.list("Event", namespace)), scene.operator_log(), scene.metrics()]
     assert not any(token in text for text in everything)
+
+
+def test_a_field_that_pods_do_not_have_is_named_and_mended_by_removing_it(api: Api, namespace: str) -> None:
+    api.create(deployment(namespace, podTemplate={"spec": {"priorityClass": "high"}}))
+
+    refused = api.wait(
+        "VLLMDeployment", "model", lambda obj: condition(obj, "Rendered").get("reason") == "ApplyFailed", namespace
+    )
+    assert (
+        ".spec.template.spec.priorityClass: field not declared in schema" in condition(refused, "Rendered")["message"]
+    )
+
+    api.patch("VLLMDeployment", "model", {"spec": {"podTemplate": None}}, namespace)
+    api.wait("VLLMDeployment", "model", lambda obj: condition(obj, "Rendered").get("status") == "True", namespace)

@@ -149,7 +149,9 @@ def test_what_has_no_api_is_left_out_with_the_reason_made_once_it_has_one_and_le
         namespace,
         seconds=NOTICED_WITHIN_SECONDS,
     )
-    assert is_ready(again)
+    ready, ready_before = condition(again, "Ready"), condition(without, "Ready")
+    assert ready["status"] == "True"
+    assert ready["lastTransitionTime"] == ready_before["lastTransitionTime"], "what comes and goes is not the model"
     assert {pod["metadata"]["uid"] for pod in api.list("Pod", namespace)} == pods
 
 

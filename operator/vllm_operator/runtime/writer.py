@@ -21,6 +21,9 @@ Manifest = dict[str, Any]
 
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 """Answers that say nothing about the object: the same request may succeed later."""
+NOT_IN_THE_SCHEMA = "failed to create typed patch object"
+"""What the API server says, with a 500, of a field that the kind does not have, such as one of a newer Kubernetes in
+`spec.podTemplate` (apimachinery: managedfields/internal/structuredmerge.go)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +85,7 @@ class Writer:
         try:
             answer = await self._apply(one, uid, known=child is not None)
         except ApiError as error:
-            if error.status in TRANSIENT:
+            if error.status in TRANSIENT and NOT_IN_THE_SCHEMA not in str(error):
                 raise
             return Rendering(APPLY_FAILED, f"the {one.id[0]} {one.id[1]!r} was not accepted: {error}")
         if answer is None:
