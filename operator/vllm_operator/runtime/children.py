@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 Manifest = dict[str, Any]
 ChildId = tuple[str, str]
 """Kind and name within one namespace."""
+Place = tuple[str, ChildId]
+"""Namespace, and the object in it."""
 
 _NOT_OURS: Final = ("managedFields", "resourceVersion", "selfLink", "generation", "creationTimestamp", "uid")
 _ITEM_KEYS: Final = ("name", "mountPath", "key", "containerPort", "port", "uid", "type")
@@ -70,99 +72,92 @@ class Child:
 
 
 class Children:
-    """Our objects by their VLLMDeployment (`namespace/name`).
+    """Our objects by their VLLMDeployment (`namespace/name`), as watches, lists and answers to our writes show them.
 
-    A watch tells of a write of ours some time after the write: until then the picture is old, and `awaits` says so.
+    The three come in any order. resourceVersions of one kind are ordered, also beyond the life of an object, so that
+    what is older than what is known already changes nothing: neither a watch that lags behind a write nor a list that
+    a write has overtaken.
     """
 
     def __init__(self) -> None:
         self._by_owner: dict[str, dict[ChildId, Child]] = {}
-        self._owner_of: dict[tuple[str, ChildId], str] = {}
-        """By namespace and object: who owned it when it was seen last."""
-        self._written: dict[tuple[str, ChildId], tuple[int, str]] = {}
-        self._gone: dict[tuple[str, ChildId], int] = {}
-        """By owner and object: at which version it was deleted, until the next list of its kind."""
+        self._owner_of: dict[Place, str] = {}
+        """Who owned an object when it was seen last."""
+        self._gone: dict[Place, int] = {}
+        """At which version an object was deleted, until the next list of its kind."""
 
     def of(self, owner: str) -> Mapping[ChildId, Child]:
         """Return the objects of one VLLMDeployment."""
         return self._by_owner.get(owner, {})
-
-    def wrote(self, owner: str, child: ChildId, version: int | None, digest: str) -> None:
-        """Note that an object was written in the form with this digest, and came back with this resourceVersion.
-
-        The watch may have been faster than that answer, and have shown what came after the write.
-        """
-        known = self.of(owner).get(child)
-        if version is not None and self._gone.get((owner, child), -1) >= version:
-            return
-        if version is not None and (known is None or known.version is None or known.version < version):
-            self._written[(owner, child)] = (version, digest)
-
-    def awaits(self, owner: str, child: ChildId) -> str | None:
-        """Return the digest of a write that has not come back by the watch yet."""
-        written = self._written.get((owner, child))
-        return written[1] if written is not None else None
 
     def upsert(self, obj: Manifest) -> str | None:
         """Take an object; returns its owner when something of interest changed.
 
         An object whose owner reference was edited is gone for the owner that it had, who is to restore it.
         """
-        owner = owner_of(obj)
-        former = self._owner_of.get(_place(obj))
+        place, owner = _place(obj), owner_of(obj)
+        if self._is_old(place, version_of(obj)):
+            return None
+        former = self._owner_of.get(place)
         if former is not None and former != owner:
-            self._forget(former, child_id(obj), version_of(obj))
+            self._forget(former, place, version_of(obj))
         if owner is None:
             return former
         child = _child(obj)
-        self._owner_of[_place(obj)] = owner
         known = self._by_owner.setdefault(owner, {})
         before = known.get(child.id)
         known[child.id] = child
-        self._gone.pop((owner, child.id), None)
-        self._came_back(owner, child.id, child.version)
-        same = before is not None and _of_interest(before) == _of_interest(child)
+        self._owner_of[place] = owner
+        self._gone.pop(place, None)
         if former is not None and former != owner:
             return former
-        return None if same else owner
+        return None if before is not None and _of_interest(before) == _of_interest(child) else owner
 
     def remove(self, obj: Manifest) -> str | None:
-        """Forget an object; returns its owner when it was known."""
-        owner = self._owner_of.get(_place(obj), owner_of(obj))
-        return owner if owner is not None and self._forget(owner, child_id(obj), version_of(obj)) else None
+        """Forget an object; returns its owner when it was known and is not already another of the same name."""
+        place, version = _place(obj), version_of(obj)
+        owner = self._owner_of.get(place, owner_of(obj))
+        if owner is None or self._is_old(place, version):
+            return None
+        return owner if self._forget(owner, place, version) else None
 
     def replace(self, kind: str, namespace: str | None, objects: Iterable[Manifest], version: int | None) -> set[str]:
         """Take an authoritative list of one kind in one namespace (None: all); returns the owners of what changed."""
         listed, changed = set(), set()
         for obj in objects:
-            listed.add((owner_of(obj), child_id(obj)))
+            listed.add(_place(obj))
             if (owner := self.upsert(obj)) is not None:
                 changed.add(owner)
-        for owner, known in list(self._by_owner.items()):
-            if namespace is not None and not owner.startswith(f"{namespace}/"):
-                continue
-            for child in [child for child in known if child[0] == kind and (owner, child) not in listed]:
-                self._forget(owner, child, version)
+        missing = {
+            place: owner
+            for place, owner in self._owner_of.items()
+            if place[1][0] == kind and namespace in (None, place[0]) and place not in listed
+        }
+        for place, owner in missing.items():
+            if not self._is_old(place, version):
+                self._forget(owner, place, version)
                 changed.add(owner)
         if version is not None:
             self._gone = {place: gone for place, gone in self._gone.items() if place[1][0] != kind or gone >= version}
         return changed
 
-    def _forget(self, owner: str, child: ChildId, version: int | None) -> bool:
-        self._came_back(owner, child, version)
-        self._owner_of.pop((owner.partition("/")[0], child), None)
+    def _is_old(self, place: Place, version: int | None) -> bool:
+        """Whether something as new is known already: the object itself, or that it is gone."""
+        if version is None:
+            return False
+        owner = self._owner_of.get(place)
+        known = self._by_owner[owner][place[1]].version if owner is not None else self._gone.get(place)
+        return known is not None and known >= version
+
+    def _forget(self, owner: str, place: Place, version: int | None) -> bool:
+        self._owner_of.pop(place, None)
         if version is not None:
-            self._gone[owner, child] = version
-        if self._by_owner.get(owner, {}).pop(child, None) is None:
+            self._gone[place] = version
+        if self._by_owner.get(owner, {}).pop(place[1], None) is None:
             return False
         if not self._by_owner[owner]:
             del self._by_owner[owner]
         return True
-
-    def _came_back(self, owner: str, child: ChildId, version: int | None) -> None:
-        written = self._written.get((owner, child))
-        if written is not None and (version is None or version >= written[0]):
-            del self._written[(owner, child)]
 
 
 def _of_interest(child: Child) -> tuple[object, ...]:
@@ -174,7 +169,7 @@ def child_id(obj: Mapping[str, Any]) -> ChildId:
     return (str(obj["kind"]), str(obj["metadata"]["name"]))
 
 
-def _place(obj: Mapping[str, Any]) -> tuple[str, ChildId]:
+def _place(obj: Mapping[str, Any]) -> Place:
     return (str(obj["metadata"]["namespace"]), child_id(obj))
 
 

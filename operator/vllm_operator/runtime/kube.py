@@ -112,7 +112,7 @@ class Objects(Protocol):
     """What the runtime asks of the API server about single objects."""
 
     async def apply(self, manifest: Manifest, *, force: bool) -> Manifest:
-        """Apply an object by server-side apply; `force` takes fields from other managers. Returns its metadata."""
+        """Apply an object by server-side apply; `force` takes fields from other managers. Returns it as it is then."""
         ...
 
     async def apply_status(self, manifest: Manifest) -> Manifest:
@@ -191,13 +191,13 @@ class AiohttpKube:
         """See `Kube.apply`."""
         metadata = manifest["metadata"]
         path = BY_KIND[manifest["kind"]].path(metadata["namespace"], metadata["name"])
-        return await self._apply(path, manifest, force=force)
+        return await self._apply(path, manifest, force=force, accept="application/json")
 
     async def apply_status(self, manifest: Manifest) -> Manifest:
         """See `Kube.apply_status`."""
         metadata = manifest["metadata"]
         path = VLLM_DEPLOYMENTS.path(metadata["namespace"], metadata["name"], "status")
-        return await self._apply(path, manifest, force=True)
+        return await self._apply(path, manifest, force=True, accept=_METADATA_ONLY)
 
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Manifest:
         """See `Kube.get`."""
@@ -266,14 +266,14 @@ class AiohttpKube:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unreachable(f"watch of {resource.plural}: {error!r}") from error
 
-    async def _apply(self, path: str, manifest: Manifest, *, force: bool) -> Manifest:
+    async def _apply(self, path: str, manifest: Manifest, *, force: bool, accept: str) -> Manifest:
         return await self._request(
             "PATCH",
             path,
             query={"fieldManager": MANAGER, "force": "true" if force else "false"},
             body=manifest,
             content_type="application/apply-patch+yaml",
-            accept=_METADATA_ONLY,
+            accept=accept,
         )
 
     async def _request(

@@ -81,10 +81,9 @@ def same_pods(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return _without_hash(one) == _without_hash(other)
 
 
-def stamped(manifest: Manifest) -> tuple[Manifest, str]:
-    """Return a manifest that carries its own digest, and the digest: a field that is dropped from it is noticed."""
-    digest = digest_of(manifest)
-    return _annotated(manifest, APPLIED_ANNOTATION, digest), digest
+def stamped(manifest: Manifest) -> Manifest:
+    """Return a manifest that carries its own digest: a field that is dropped from it is noticed."""
+    return _annotated(manifest, APPLIED_ANNOTATION, digest_of(manifest))
 
 
 def digest_of(content: object) -> str:

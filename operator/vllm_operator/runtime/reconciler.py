@@ -18,7 +18,7 @@ from vllm_operator.api.v1alpha1 import API_VERSION, KIND, Admission, SpecError, 
 from vllm_operator.models.errors import ModelError
 from vllm_operator.planning.decide import plan as plan_deployment
 from vllm_operator.render.errors import RenderError
-from vllm_operator.runtime.children import Rollout, version_of
+from vllm_operator.runtime.children import version_of
 from vllm_operator.runtime.desired import desired_by_plan, desired_without_plan, with_complaints
 from vllm_operator.runtime.events import tellings
 from vllm_operator.runtime.failures import classify
@@ -26,14 +26,14 @@ from vllm_operator.runtime.kube import OPTIONAL_CHILDREN, ApiError, Unreachable
 from vllm_operator.runtime.status import Rendering, Situation, as_written, canonical, status_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from vllm_operator.api.v1alpha1 import VLLMDeployment
     from vllm_operator.cluster.state import ClusterState
     from vllm_operator.models.facts import ModelFacts
     from vllm_operator.planning.defaults import OperatorDefaults
     from vllm_operator.planning.plan import Plan
-    from vllm_operator.runtime.children import Children
+    from vllm_operator.runtime.children import Child, ChildId, Children
     from vllm_operator.runtime.desired import Desired
     from vllm_operator.runtime.events import Recorder
     from vllm_operator.runtime.facts import FactsBook
@@ -98,12 +98,14 @@ class _Settled:
 
 @dataclass(frozen=True, slots=True)
 class _Underway:
-    """What was planned and rendered for objects that are not all in place yet: their echoes need not cost it again."""
+    """What was planned and rendered for objects that are not all in place yet: the next look need not do it again."""
 
     planned_on: tuple[object, ...]
     plan: Plan
     rendered_from: tuple[object, ...] = ()
     desired: Desired | None = None
+    inputs: tuple[object, ...] = ()
+    """Of `_Settled`, without the objects themselves."""
 
 
 class Reconciler:
@@ -157,7 +159,7 @@ class Reconciler:
             rendering=self._rendering(key, brought, plan),
             rollout_is_wanted=brought.settled,
         )
-        await self._report(key, stored.uid, situation, replicas=_replicas(deployment))
+        await self._report(key, stored.uid, situation)
         if (seconds := shared.facts.seconds_to_retry(key)) is not None:
             shared.queue.add_after(key, seconds)
 
@@ -183,13 +185,29 @@ class Reconciler:
         if problem is not None:
             self._late_problems[key] = problem
             self._shared.queue.retry(key)
-        if problem != before:
+        if problem != before or (problem is None and not self._came_last(key, uid)):
             self._shared.queue.add(key)
 
     def _rendering(self, key: str, brought: _Brought, plan: Plan | None) -> Rendering:
         """Return what is said of the objects; without a plan it is what was said before, complaints included."""
         rendering = self._late_problems.get(key, brought.rendering)
         return rendering if plan is None else with_complaints(rendering, self._shared.children.of(key).values())
+
+    def _came_last(self, key: str, uid: str) -> bool:
+        """Whether the late objects were all that was missing, and the status is the same with them.
+
+        It is while a rollout goes on, whose next step is looked at anyway.
+        """
+        underway = self._underway.get(key)
+        if underway is None or underway.desired is None or underway.desired.objects is None:
+            return False
+        workload = self._shared.children.of(key).get(("Deployment", key.partition("/")[2]))
+        if workload is None or workload.rollout is None or workload.rollout.complete:
+            return False
+        if not self._is_in_place(key, uid, underway.desired.objects):
+            return False
+        self._settle(key, underway.inputs, _Brought(underway.desired.rendering, underway.desired.pinned_hash))
+        return True
 
     def _forget(self, key: str) -> None:
         shared = self._shared
@@ -235,10 +253,9 @@ class Reconciler:
             plan.verdict if plan is not None else None,
             bound,
             shared.served(),
-            {child.id: child.fingerprint for child in live.values()},
         )
         settled = self._settled.get(key)
-        if settled is not None and settled.inputs == inputs:
+        if settled is not None and settled.inputs == (*inputs, _fingerprints(live)):
             self._underway.pop(key, None)
             return settled.brought
         self._settled.pop(key, None)
@@ -263,9 +280,22 @@ class Reconciler:
             shared.queue.retry(key)
             text = f"{rendering.message}, but for one: {missing.message}"
             return replace(brought, rendering=Rendering(reasons.APPLIED_IN_PART, text))
-        if shared.writer.settled(key, wanted) and set(live) == {one.id for one in wanted}:
-            self._settled[key] = _Settled(inputs, brought)
-            self._underway.pop(key, None)
+        if self._is_in_place(key, uid, wanted):
+            return self._settle(key, inputs, brought)
+        if (underway := self._underway.get(key)) is not None:
+            self._underway[key] = replace(underway, inputs=inputs)
+        return brought
+
+    def _is_in_place(self, key: str, uid: str, wanted: tuple[Wanted, ...]) -> bool:
+        """Whether the objects are as wanted at this moment: one may have been edited since it was written."""
+        live = self._shared.children.of(key)
+        return set(live) == {one.id for one in wanted} and not self._shared.writer.differing(key, uid, wanted)
+
+    def _settle(self, key: str, inputs: tuple[object, ...], brought: _Brought) -> _Brought:
+        """Note that everything is in place; needs `_is_in_place` at the same moment."""
+        brought = replace(brought, settled=True)
+        self._settled[key] = _Settled((*inputs, _fingerprints(self._shared.children.of(key))), brought)
+        self._underway.pop(key, None)
         return brought
 
     def _desired(self, key: str, deployment: VLLMDeployment, uid: str, plan: Plan, *, keep: bool) -> Desired:
@@ -302,15 +332,12 @@ class Reconciler:
             self._shared.late_queue.add(key)
         return None, missing
 
-    async def _report(self, key: str, uid: str, situation: Situation, *, replicas: int = 1) -> None:
+    async def _report(self, key: str, uid: str, situation: Situation) -> None:
         """Write the status if it differs from the one that is there, and tell what is new in it."""
         shared = self._shared
         child = shared.children.of(key).get(("Deployment", situation.name))
         if child is not None and child.owner_uid == uid:
             situation = replace(situation, rollout=child.rollout)
-        elif situation.rendering is not None and situation.rendering.status == "True":
-            # Written, but not yet seen: nothing of it runs. The watch's echo must not be a second status.
-            situation = replace(situation, rollout=Rollout(generation=1, wanted=replicas))
         status = status_of(situation, now=shared.now())
         written = as_written(status)
         text = canonical(written)
@@ -338,9 +365,9 @@ class Reconciler:
         )
 
 
-def _replicas(deployment: VLLMDeployment) -> int:
-    """Return the replicas that a Deployment starts with: the API server's default is one where none is stated."""
-    return 1 if deployment.spec.replicas is None else deployment.spec.replicas
+def _fingerprints(objects: Mapping[ChildId, Child]) -> Mapping[ChildId, bytes]:
+    """Return what tells whether an object is still the same."""
+    return {child.id: child.fingerprint for child in objects.values()}
 
 
 def _previous(text: str) -> VLLMDeploymentStatus:

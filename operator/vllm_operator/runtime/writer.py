@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api.conditions import APPLY_FAILED, CONFLICT
-from vllm_operator.runtime.children import child_id, covers, version_of
+from vllm_operator.runtime.children import child_id, covers
 from vllm_operator.runtime.kube import BY_KIND, ApiError
 from vllm_operator.runtime.pinning import stamped
 from vllm_operator.runtime.status import Rendering
@@ -28,20 +28,15 @@ NOT_IN_THE_SCHEMA = "failed to create typed patch object"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """An object as it is to be, with its digest."""
+    """An object as it is to be."""
 
     id: ChildId
     manifest: Manifest
-    digest: str
 
 
 def wanted_of(manifests: Iterable[Manifest]) -> tuple[Wanted, ...]:
     """Return manifests in the form in which they are applied and compared."""
-    found = []
-    for manifest in manifests:
-        marked, digest = stamped(manifest)
-        found.append(Wanted(child_id(manifest), marked, digest))
-    return tuple(found)
+    return tuple(Wanted(child_id(manifest), stamped(manifest)) for manifest in manifests)
 
 
 class Writer:
@@ -52,24 +47,18 @@ class Writer:
         self._children = children
 
     def differing(self, key: str, uid: str, wanted: Iterable[Wanted]) -> tuple[Wanted, ...]:
-        """Return what must be written: neither in the cluster as wanted nor on its way there."""
+        """Return what must be written: what is not in the cluster as it is wanted."""
         live = self._children.of(key)
         return tuple(
             one
             for one in wanted
-            if self._children.awaits(key, one.id) != one.digest
-            and not (
-                (child := live.get(one.id)) is not None
-                and child.owner_uid == uid
-                and self._children.awaits(key, one.id) is None
-                and covers(child.body(), one.manifest)
-            )
+            if (child := live.get(one.id)) is None or child.owner_uid != uid or not covers(child.body(), one.manifest)
         )
 
     def settled(self, key: str, wanted: Iterable[Wanted]) -> bool:
-        """Whether the watches have seen every object; asked once nothing differs any more."""
+        """Whether every object is there; asked once nothing differs any more."""
         live = self._children.of(key)
-        return all(one.id in live and self._children.awaits(key, one.id) is None for one in wanted)
+        return all(one.id in live for one in wanted)
 
     async def write(self, key: str, uid: str, one: Wanted) -> Rendering | None:
         """Apply one object; returns what stands in the way, None when it is done.
@@ -94,7 +83,8 @@ class Writer:
                 "delete it or give the VLLMDeployment another name"
             )
             return Rendering(CONFLICT, text)
-        self._children.wrote(key, one.id, version_of(answer), one.digest)
+        # The watch will bring the same again, which then is nothing new.
+        self._children.upsert(answer)
         return None
 
     async def remove_unwanted(self, key: str, uid: str, wanted: Iterable[Wanted]) -> None:

@@ -57,7 +57,7 @@ class FakeKube:
         if known is not None and "status" in known:
             fresh["status"] = known["status"]
         self.objects[key] = fresh
-        return {"metadata": copy.deepcopy(fresh["metadata"])}
+        return copy.deepcopy(fresh)
 
     async def apply_status(self, manifest: Object) -> Object:
         metadata = manifest["metadata"]

@@ -169,6 +169,12 @@ class World:
         self.watch()
 
 
+def unavailable_service(verb: str, kind: str, name: str) -> None:
+    """Refuse Services for now."""
+    if kind == "Service":
+        raise ApiError(503, "ServiceUnavailable", "the allocator is busy")
+
+
 @pytest.fixture
 async def world() -> World:
     made = World()
@@ -215,6 +221,56 @@ async def test_nothing_is_written_again_before_or_after_the_watch_has_seen_it(wo
     await world.reconcile()
 
     assert len(world.kube.writes) == writes
+
+
+async def test_the_echo_of_our_own_writes_concerns_nobody(world: World) -> None:
+    await world.reconcile()
+    for (plural, _, _), obj in world.kube.objects.items():
+        assert world.children.upsert(copy.deepcopy(obj)) is None, plural
+    assert not len(world.queue)
+
+
+async def test_an_edit_that_comes_while_another_object_is_written_is_restored(world: World) -> None:
+    def edit_claim(verb: str, kind: str, name: str) -> None:
+        if kind != "Deployment":
+            return
+        world.kube.refuse = lambda verb, kind, name: None
+        (claim,) = (obj for (plural, _, _), obj in world.kube.objects.items() if plural == "persistentvolumeclaims")
+        claim["metadata"]["labels"].clear()
+        claim["metadata"]["resourceVersion"] = world.kube._next()
+        owner = world.children.upsert(copy.deepcopy(claim))
+        assert owner is not None
+        world.queue.add(owner)
+
+    cache = {"type": "PersistentVolumeClaim", "size": "100Gi"}
+    world.write_resource(resource(version=2, generation=2, cache=cache))
+    await world.reconcile()
+    world.kube.refuse = edit_claim
+    shorter = {"contextLength": 4096, "concurrency": 4}
+    world.write_resource(resource(version=50, generation=3, cache=cache, workload=shorter))
+    await world.reconcile()
+
+    (claim,) = (obj for (plural, _, _), obj in world.kube.objects.items() if plural == "persistentvolumeclaims")
+    assert claim["metadata"]["labels"]
+
+
+async def test_a_model_that_waits_for_its_service_alone_is_ready_when_it_comes(world: World) -> None:
+    world.kube.refuse = unavailable_service
+    with pytest.raises(ApiError):
+        await world.reconcile()
+    world.roll_out()
+    world.late.done(KEY)
+    world.queue.add(KEY)
+    with pytest.raises(ApiError):
+        await world.reconcile()
+    assert world.condition("Ready")[0] == "False"
+
+    world.kube.refuse = lambda verb, kind, name: None
+    world.late.done(KEY)
+    world.late.add(KEY)
+    while len(world.late) or len(world.queue):
+        await world.reconcile()
+    assert world.condition("Ready") == ("True", "ModelServed")
 
 
 async def test_ready_means_that_pods_of_this_generation_are_available(world: World) -> None:

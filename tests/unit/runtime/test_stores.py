@@ -31,39 +31,32 @@ def child(version: int = 1, namespace: str = "team", **spec: Any) -> dict[str, A
     }
 
 
-def test_a_write_is_awaited_until_the_watch_has_seen_it() -> None:
+def test_what_is_older_than_what_is_known_changes_nothing() -> None:
+    children = Children()
+    assert children.upsert(child(7, replicas=2)) == "team/model"
+    assert children.upsert(child(6, replicas=1)) is None
+    assert children.upsert(child(7, replicas=2)) is None
+    assert children.remove(child(6)) is None
+    assert children.of("team/model")[DEPLOYMENT].version == 7
+    assert children.upsert(child(8, replicas=1)) == "team/model"
+
+
+def test_a_list_that_a_write_has_overtaken_does_not_take_its_object_away() -> None:
+    children = Children()
+    children.upsert(child(7))
+    assert children.replace("Deployment", None, [], 6) == set()
+    assert children.of("team/model")
+    assert children.replace("Deployment", None, [], 8) == {"team/model"}
+    assert not children.of("team/model")
+
+
+def test_the_answer_to_a_write_does_not_bring_back_what_was_deleted_meanwhile() -> None:
     children = Children()
     children.upsert(child(5))
-    children.wrote("team/model", DEPLOYMENT, 7, "digest")
-    assert children.awaits("team/model", DEPLOYMENT) == "digest"
-    children.upsert(child(6))
-    assert children.awaits("team/model", DEPLOYMENT) == "digest"
-    children.upsert(child(7))
-    assert children.awaits("team/model", DEPLOYMENT) is None
-
-
-def test_a_watch_that_was_faster_than_the_answer_leaves_nothing_to_await() -> None:
-    children = Children()
-    children.upsert(child(7))
-    children.wrote("team/model", DEPLOYMENT, 7, "digest")
-    assert children.awaits("team/model", DEPLOYMENT) is None
-
-
-def test_a_write_that_was_deleted_before_it_was_seen_is_not_awaited_for_ever() -> None:
-    children = Children()
-    children.wrote("team/model", DEPLOYMENT, 7, "digest")
-    children.remove(child(9))
-    assert children.awaits("team/model", DEPLOYMENT) is None
-
-
-def test_a_write_whose_object_was_deleted_before_the_answer_came_is_not_awaited() -> None:
-    children = Children()
-    children.upsert(child(5))
-    children.remove(child(9))
-    children.wrote("team/model", DEPLOYMENT, 7, "digest")
-    assert children.awaits("team/model", DEPLOYMENT) is None
-    children.wrote("team/model", DEPLOYMENT, 11, "digest")
-    assert children.awaits("team/model", DEPLOYMENT) == "digest"
+    assert children.remove(child(9)) == "team/model"
+    assert children.upsert(child(7)) is None
+    assert not children.of("team/model")
+    assert children.upsert(child(11)) == "team/model"
 
 
 @pytest.mark.parametrize(
