@@ -295,6 +295,8 @@ class Operator:
         )
         await kopf.operator(
             registry=registry,
+            # Kopf would ask for the user's name, and the image's user is a number that no passwd file has.
+            identity=self._settings.pod_name,  # type: ignore[arg-type]  # a str that Kopf names, but does not export
             standalone=True,
             ready_flag=self._kopf_ready,
             **handlers.scope(self._settings.watch_namespaces),
