@@ -244,12 +244,11 @@ ENCODER_OUTPUT_GIB = 0.15
 """A multimodal model's encoder outputs, kept through the profile run (Gemma 3, Kimi-VL, Llama 4 in the campaign)."""
 
 ENCODER_LARGEST_ITEM_TOKENS = 16384
-"""Largest image of encoders that take any size, in language tokens (Qwen-VL processors' `max_pixels`): the profile run
-encodes one. vllm/v1/core/encoder_cache_manager.py."""
+"""Largest image of encoders that take any size, in language tokens (Qwen-VL processors' `max_pixels`)."""
 
 ENCODER_HIDDEN_COPIES = 4
-"""Hidden states of an encoder layer beside its feed-forward's tensors: Qwen3.5-9B on an L40S (0.19.0) took 1.63 GiB
-for an image of 65,536 patches, which is 2 x 4304 + 4 x 1152 elements each."""
+"""Hidden states of an encoder layer beside its feed-forward's tensors and the pixels: between Qwen3.5-9B on an L40S
+(0.19.0; 2.8 for an image of 65,536 patches) and Qwen2.5-VL-7B on an A100 (0.23.0; 4.3 for a video of 458,752)."""
 
 COPIES_WITHOUT_FLASH_ATTENTION = 1
 """Hidden states more in V0 on cards older than Ampere, whose attention kernel (xformers) writes a tensor of its own:

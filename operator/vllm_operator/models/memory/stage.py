@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vllm_operator.models.memory import constants as table
+from vllm_operator.models.memory.encoders import takes_any_size
 from vllm_operator.models.memory.flag_figures import flag_number
 from vllm_operator.models.memory.links import has_fabric, link_of
 from vllm_operator.models.memory.terms import (
@@ -96,20 +97,15 @@ def stage_memory(
         non_torch=int(non_torch),
         lora=int(_lora_bytes(widths, resolved)),
         link_doubt_gib=link_gib(constants, ranks=ranks, link=link)[1] if ranks > 1 else 0.0,
-        encodes_media=widths.encodes_media,
-        any_image_size=widths.encoder_per_token > 0,
+        encodes_media=widths.encoder is not None,
+        any_image_size=widths.encoder is not None and takes_any_size(facts),
     )
 
 
 def _of_stage(widths: Widths, batch: Batch, resolved: ResolvedSettings, stage: int) -> tuple[Widths, Batch]:
     """The stage's share: its own layers; media are encoded on the first stage, logits made on the last."""
-    encodes = widths.encodes_media and stage == 0
-    widths = replace(
-        widths,
-        layers=resolved.stages.layers(widths.layers)[stage],
-        encodes_media=encodes,
-        encoder_per_token=widths.encoder_per_token if encodes else 0,
-    )
+    encoder = widths.encoder if stage == 0 else None
+    widths = replace(widths, layers=resolved.stages.layers(widths.layers)[stage], encoder=encoder)
     return widths, replace(batch, samples=batch.samples and stage == resolved.stages.count - 1)
 
 

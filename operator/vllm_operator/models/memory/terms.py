@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from vllm_operator.models.memory.constants import (
     COPIES_WITHOUT_FLASH_ATTENTION,
-    ENCODER_LARGEST_ITEM_TOKENS,
     ENCODER_OUTPUT_GIB,
     GRAPHS_BASE_GIB,
     GRAPHS_PER_LAYER_GIB,
@@ -26,6 +25,7 @@ from vllm_operator.models.versions import GIB
 
 if TYPE_CHECKING:
     from vllm_operator.models.memory.constants import MemoryConstants
+    from vllm_operator.models.memory.encoders import EncoderLoad, EncoderWidths
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,11 +46,8 @@ class Widths:
     mla_head_width: int
     layers: int
     element_bytes: int
-    encodes_media: bool
-    encoder_per_token: int
-    """Elements that the encoder keeps live for each language token of an image of free size; 0 for fixed sizes."""
-    encoder_output: int
-    """Elements that it hands over for each language token."""
+    encoder: EncoderWidths | None
+    """Of a multimodal model's encoder; None where nothing is encoded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +60,8 @@ class Batch:
     sequences: int
     pipelined: bool
     """The batch crosses pipeline stages, whose hidden states and residuals stay allocated."""
-    longest: int
-    """`max_model_len`, above which no single image goes."""
+    encoder: EncoderLoad
+    """Tokens of the media that are encoded beside it."""
     flash_attention: bool
     """False where V0 ran another attention kernel, which keeps one hidden state more."""
     samples: bool
@@ -100,25 +97,19 @@ def sampler_peak_bytes(widths: Widths, batch: Batch, constants: MemoryConstants,
 
 
 def encoder_peak_bytes(widths: Widths, batch: Batch) -> float:
-    """Live bytes while the largest image is encoded, where images have any size.
+    """Live bytes while a batch of the largest items is encoded, pixels included.
 
-    Qwen3.5-9B: 16384 x 4 patches x (2 x 4304 + 4 x 1152) x 2 = 1.61 GiB, measured 1.63.
+    Qwen2.5-VL-7B, a video of 114,688 tokens: 114688 x 4 patches x (3 x 3420 + 4 x 1280 + 1176) x 2 = 14.1 GiB; a start
+    of 0.23.0 was 15.2 GiB below its budget without weights and graphs, outputs of 0.8 GiB included.
     """
-    return float(_largest_item_tokens(batch) * widths.encoder_per_token * widths.element_bytes)
+    return float(batch.encoder.encoded * widths.encoder.live * widths.element_bytes) if widths.encoder else 0.0
 
 
 def encoder_output_bytes(widths: Widths, batch: Batch) -> float:
-    """What the encoder hands over and the profile run keeps: measured for fixed sizes, computed for free ones."""
-    if not widths.encodes_media:
+    """What the encoder hands over and the profile run keeps; never below what fixed sizes were measured to."""
+    if widths.encoder is None:
         return 0.0
-    fixed = ENCODER_OUTPUT_GIB * GIB
-    if not widths.encoder_per_token:
-        return fixed
-    return max(fixed, float(_largest_item_tokens(batch) * widths.encoder_output * widths.element_bytes))
-
-
-def _largest_item_tokens(batch: Batch) -> int:
-    return min(ENCODER_LARGEST_ITEM_TOKENS, batch.longest)
+    return max(ENCODER_OUTPUT_GIB * GIB, float(batch.encoder.kept * widths.encoder.output * widths.element_bytes))
 
 
 def experts_workspace_bytes(widths: Widths, batch: Batch, constants: MemoryConstants) -> float:

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from vllm_operator.models.bounded_memory import Recent
 from vllm_operator.models.gpu_generation import AMPERE, capability_of
-from vllm_operator.models.memory.constants import ENCODER_HIDDEN_COPIES
+from vllm_operator.models.memory.encoders import EncoderLoad, encoder_load, encoder_widths
 from vllm_operator.models.memory.terms import Batch, Widths
 from vllm_operator.models.parse import language_config
-from vllm_operator.models.weights.fields import integer, section, text
+from vllm_operator.models.weights.fields import integer
 
 if TYPE_CHECKING:
     from vllm_operator.models.facts import Device, ModelFacts
@@ -24,8 +24,7 @@ _TRITON_SINCE = (0, 8, 0)
 """V1 runs its own Triton kernel on cards that FlashAttention does not know."""
 _OWN_SCRATCH = frozenset({"gpt_oss"})
 """Families whose expert kernels allocate no shared scratch (MXFP4 through Triton or Marlin)."""
-_GATED_ENCODERS = frozenset({"silu", "swiglu"})
-"""Activations of encoder layers that gate: Qwen2.5-VL's. Qwen3-VL's are plain."""
+_NOTHING_ENCODED = EncoderLoad(encoded=0, kept=0)
 
 
 def widths_of(facts: ModelFacts, resolved: ResolvedSettings) -> Widths:
@@ -37,7 +36,6 @@ def widths_of(facts: ModelFacts, resolved: ResolvedSettings) -> Widths:
     latent = integer(config, "kv_lora_rank")
     hidden = facts.hidden_size
     heads = max(1, facts.num_attention_heads)
-    encodes_media = facts.is_multimodal and not _media_disabled(resolved)
     return Widths(
         hidden=hidden,
         feed_forward=3 * dense // tensor,
@@ -49,9 +47,7 @@ def widths_of(facts: ModelFacts, resolved: ResolvedSettings) -> Widths:
         mla_head_width=integer(config, "qk_nope_head_dim") + integer(config, "v_head_dim") if latent else 0,
         layers=facts.num_layers,
         element_bytes=_ELEMENT_BYTES.get(resolved.dtype, 2),
-        encodes_media=encodes_media,
-        encoder_per_token=_encoder_per_token(facts.config) if encodes_media else 0,
-        encoder_output=_encoder_output(facts.config, hidden) if encodes_media else 0,
+        encoder=encoder_widths(facts, resolved),
     )
 
 
@@ -77,7 +73,7 @@ def batch_of(facts: ModelFacts, resolved: ResolvedSettings, device: Device) -> B
         expert_tokens=resolved.max_num_batched_tokens * resolved.data_parallel_size,
         sequences=resolved.max_num_seqs,
         pipelined=resolved.pipeline_parallel_size > 1,
-        longest=resolved.max_model_len,
+        encoder=encoder_load(facts, resolved) if facts.is_multimodal else _NOTHING_ENCODED,
         flash_attention=resolved.version.release >= _TRITON_SINCE or capability_of(device) >= AMPERE,
         samples=facts.generates and not pools(resolved),
     )
@@ -121,29 +117,3 @@ def _intermediates(config: Config, experts: int) -> tuple[int, int]:
         return max(separate_dense, shared), plain
     has_dense_layers = bool(integer(config, "first_k_dense_replace") or config.get("mlp_only_layers"))
     return max(shared, separate_dense, plain if has_dense_layers else 0), expert
-
-
-def _encoder_per_token(config: Config) -> int:
-    """Elements per language token of an encoder without a fixed image size: patches merged into one token, each."""
-    vision = section(config, "vision_config")
-    merge = integer(vision, "spatial_merge_size")
-    if not merge or integer(vision, "image_size"):
-        return 0
-    hidden = integer(vision, "hidden_size", "embed_dim")
-    feed_forward = integer(vision, "intermediate_size") or 4 * hidden
-    tensors = 3 if text(vision, "hidden_act") in _GATED_ENCODERS else 2
-    return merge * merge * (tensors * feed_forward + ENCODER_HIDDEN_COPIES * hidden)
-
-
-def _encoder_output(config: Config, hidden: int) -> int:
-    """Elements that the encoder hands over for each language token: one hidden state, and one for each deep layer."""
-    deep_layers = section(config, "vision_config").get("deepstack_visual_indexes")
-    return hidden * (1 + (len(deep_layers) if isinstance(deep_layers, list) else 0))
-
-
-def _media_disabled(resolved: ResolvedSettings) -> bool:
-    flags = resolved.flags
-    if flags.get("language_model_only") or flags.get("skip_mm_profiling"):
-        return True
-    limits = flags.get("limit_mm_per_prompt")
-    return isinstance(limits, dict) and bool(limits) and all(value == 0 for value in limits.values())
