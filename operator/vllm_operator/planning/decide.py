@@ -79,7 +79,7 @@ def plan(
         kv_cache_dtype=best.size.forecast.resolved.kv_cache_dtype if best and best.size else request.kv_cache_dtype,
         concurrency=best.concurrency if best else request.concurrency,
         replicas=request.replicas,
-        has_room_for_surge=best is not None and best.room.free > request.replicas,
+        has_room_for_surge=best is not None and best.room.free >= request.replicas_with_surge,
         image=image,
         engine_version=request.engine_version,
         model=parse_address(request.model_uri).argument,

@@ -20,13 +20,14 @@ _GROUP_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 def inputs_read(request: Request, *, gpus_per_replica: int) -> Mapping[str, object]:
     """What of the cluster a plan has looked at."""
-    return {"gpus": request.gpus, "replicas": request.replicas, "gpus_per_replica": gpus_per_replica}
+    return {"gpus": request.gpus, "replicas": request.replicas_with_surge, "gpus_per_replica": gpus_per_replica}
 
 
 def affected(plan: Plan, old_inventory: Inventory, new_inventory: Inventory) -> bool:
     """Whether planning again on the new inventory could give another plan.
 
-    Room beyond what the replicas need does not count: a pod that starts on one of ten free nodes alters nothing.
+    Room beyond what the replicas and their rollout need does not count: a pod that starts on one of ten free nodes
+    alters nothing.
     """
     gpu_filter, replicas = plan.inputs_read.get("gpus"), plan.inputs_read.get("replicas")
     if not isinstance(gpu_filter, GpuFilter) or not isinstance(replicas, int):

@@ -100,6 +100,8 @@ class Request:
     gpus: GpuFilter
     policy: Policy
     replicas: int
+    replicas_with_surge: int = 2
+    """Replicas that there must be room for when a rollout starts a pod before it ends one: one more than ever run."""
     rendered_sections: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
     """Sections of the spec that only rendering reads; they are part of the plan's hash."""
 
@@ -146,6 +148,7 @@ def request_of(spec: VLLMDeploymentSpec, defaults: OperatorDefaults) -> Request:
             may_shrink=policy.auto_adjust is AutoAdjust.SAFE,
         ),
         replicas=max(1, spec.desired_replicas),
+        replicas_with_surge=1 + (spec.scaling.max_replicas if spec.scaling else max(1, spec.desired_replicas)),
         rendered_sections=_rendered_sections(spec),
     )
 

@@ -7,7 +7,7 @@ the new pod first waits for ever.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, assert_never
+from typing import TYPE_CHECKING, Any, Final, assert_never
 
 from vllm_operator.api.spec import RolloutStrategy
 
@@ -23,7 +23,11 @@ class Rollout:
     why: str
 
 
-def rollout_of(spec: VLLMDeploymentSpec) -> Rollout:
+WITH_SURGE: Final = "Auto: a new pod serves before an old one ends, because there are free GPUs for one more"
+IN_PLACE: Final = "Auto: one pod at a time in place, because a surge pod would need GPUs beyond those in use"
+
+
+def rollout_of(spec: VLLMDeploymentSpec, *, has_room_for_surge: bool) -> Rollout:
     """Return how the pods of a deployment are replaced."""
     strategy = spec.rollout.strategy
     match strategy:
@@ -36,11 +40,10 @@ def rollout_of(spec: VLLMDeploymentSpec) -> Rollout:
                 strategy=_rolling(surge=1, unavailable=0),
                 why="spec.rollout.strategy: each new pod needs free GPUs of its own before an old one ends",
             )
+        case RolloutStrategy.AUTO if has_room_for_surge:
+            return Rollout(strategy=_rolling(surge=1, unavailable=0), why=WITH_SURGE)
         case RolloutStrategy.AUTO:
-            return Rollout(
-                strategy=_rolling(surge=0, unavailable=1),
-                why="Auto: one pod at a time in place, because a surge pod would need GPUs beyond those in use",
-            )
+            return Rollout(strategy=_rolling(surge=0, unavailable=1), why=IN_PLACE)
     assert_never(strategy)
 
 

@@ -40,7 +40,7 @@ def deployment_manifest(
     resource = placement.gpu_class.requested_as
     times = budgets(plan.checkpoint_bytes, from_hub=parse_address(spec.model.uri).is_hub)
     volumes = pod_volumes(spec, name=name, gpus=placement.gpus_per_replica)
-    rollout = rollout_of(spec)
+    rollout = rollout_of(spec, has_room_for_surge=plan.has_room_for_surge)
     manifest = render_template(
         "deployment",
         {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vllm_operator.api import conditions as reasons
@@ -10,8 +10,10 @@ from vllm_operator.api.conditions import find_condition
 from vllm_operator.api.v1alpha1 import Admission
 from vllm_operator.models.errors import ModelError
 from vllm_operator.planning.plan import Verdict
+from vllm_operator.render.labels import ROLLOUT_ANNOTATION
 from vllm_operator.render.objects import render, workload_of
 from vllm_operator.render.optional import render_optional
+from vllm_operator.render.rollout import IN_PLACE, WITH_SURGE
 from vllm_operator.runtime.complaints import NEEDS_PODS
 from vllm_operator.runtime.pinning import pinned_to, pods_of_spec, read_pin, same_pods, with_pin
 from vllm_operator.runtime.status import Rendering
@@ -69,6 +71,7 @@ def desired_by_plan(
         left = "; the workload of an earlier generation is left running" if workload is not None else ""
         why = "the deployment does not fit" if refused else "no GPU class is known that it could run on"
         return Desired(None, Rendering(reasons.WITHHELD, f"{why}{left}: {plan.message}"))
+    plan = replace(plan, has_room_for_surge=_surges(plan, workload, uid, pods))
     manifests = render(plan, deployment, namespace=namespace, name=name, uid=uid)
     stale = pin is not None and not all(same_pods(pin.template, template) for template in _templates(manifests))
     manifests = [_pinned(manifest, pin, pods) for manifest in manifests]
@@ -103,6 +106,20 @@ def _pin_of(workload: Child | None, uid: str, pods: str) -> Pin | None:
     """Return what the running pods are pinned to, if that belongs to the spec as it is."""
     pin = read_pin(workload.body()) if workload is not None and workload.owner_uid == uid else None
     return pin if pin is not None and pin.pods_of_spec == pods else None
+
+
+def _surges(plan: Plan, workload: Child | None, uid: str, pods: str) -> bool:
+    """Whether a rollout starts a pod before it ends one, where the spec leaves that to us.
+
+    It is decided when the pods' spec changes, and kept while free GPUs come and go. Only a rollout under way that has
+    lost its room goes on in place: its new pod would wait for ever.
+    """
+    if workload is None or workload.rollout is None or _pin_of(workload, uid, pods) is None:
+        return plan.has_room_for_surge
+    why = workload.body()["metadata"]["annotations"].get(ROLLOUT_ANNOTATION)
+    if why == WITH_SURGE:
+        return plan.has_room_for_surge or workload.rollout.complete
+    return plan.has_room_for_surge and why != IN_PLACE
 
 
 def with_complaints(rendering: Rendering, children: Iterable[Child]) -> Rendering:

@@ -251,6 +251,7 @@ class Reconciler:
             deployment.metadata.generation,
             plan.hash if plan is not None else None,
             plan.verdict if plan is not None else None,
+            plan.has_room_for_surge if plan is not None else None,
             bound,
             shared.served(),
         )

@@ -34,6 +34,7 @@ def plan_of(
     image: str = "vllm/vllm-openai:v0.33.0",
     engine_version: str = "0.33.0",
     checkpoint_bytes: int | None = 16_000_000_000,
+    has_room_for_surge: bool = False,
 ) -> Plan:
     gpu_class = GpuClass(
         vendor="nvidia", resource_name=resource_name, product="NVIDIA-H100-80GB-HBM3", memory_bytes=80 * GIB
@@ -51,5 +52,6 @@ def plan_of(
         model=args[0],
         args=args,
         checkpoint_bytes=checkpoint_bytes,
+        has_room_for_surge=has_room_for_surge,
         hash="0123456789abcdef",
     )

@@ -185,18 +185,26 @@ def test_the_rollout_outlasts_the_startup_probe() -> None:
     assert deployment["progressDeadlineSeconds"] > probe["failureThreshold"] * probe["periodSeconds"]
 
 
+IN_PLACE = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+WITH_SURGE = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+
+
 @pytest.mark.parametrize(
-    ("strategy", "expected"),
+    ("strategy", "has_room", "expected", "why"),
     [
-        ("Auto", {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}),
-        ("RollingUpdate", {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}),
-        ("Recreate", {"type": "Recreate"}),
+        ("Auto", False, IN_PLACE, "in place"),
+        ("Auto", True, WITH_SURGE, "free GPUs for one more"),
+        ("RollingUpdate", False, WITH_SURGE, "spec.rollout.strategy"),
+        ("RollingUpdate", True, WITH_SURGE, "spec.rollout.strategy"),
+        ("Recreate", True, {"type": "Recreate"}, "spec.rollout.strategy"),
     ],
 )
-def test_the_rollout_strategy_is_stated_with_its_reason(strategy: str, expected: dict[str, Any]) -> None:
-    deployment = _objects({"rollout": {"strategy": strategy}})["Deployment"]
+def test_the_rollout_strategy_is_stated_with_its_reason(
+    strategy: str, has_room: bool, expected: dict[str, Any], why: str
+) -> None:
+    deployment = _objects({"rollout": {"strategy": strategy}}, has_room_for_surge=has_room)["Deployment"]
     assert deployment["spec"]["strategy"] == expected
-    assert deployment["metadata"]["annotations"]["vllm-operator.io/rollout"]
+    assert why in deployment["metadata"]["annotations"]["vllm-operator.io/rollout"]
 
 
 @pytest.mark.parametrize(
