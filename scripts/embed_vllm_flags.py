@@ -1,11 +1,14 @@
 """Write the compact table of vLLM's flags that the planner checks its own command lines against.
 
-    embed_vllm_flags.py FLAGS.json OUT.json
+    embed_vllm_flags.py FLAGS.json PARSERS.json OUT.json
 
 FLAGS.json lists the actions of the real `vllm serve` parser (flags, dest, type, choices, nargs, default), read from
 `vllm.entrypoints.common.cli_args.make_arg_parser`. OUT.json keeps what decides whether a command line parses:
 for each long flag its number of values ("0", "1", "?" or "+"), its kind ("int", "float", "json", "str") and choices;
-aliases point to the same entry. Run it for each release and add the file to `planning/data/`.
+aliases point to the same entry. PARSERS.json lists that release's `tool_parsers` and `reasoning_parsers`, the keys of
+`_TOOL_PARSERS_TO_REGISTER` (vllm/tool_parsers/__init__.py) and `_REASONING_PARSERS_TO_REGISTER`
+(vllm/reasoning/__init__.py): the flags take any name, because plugins may add some, but one that nobody registers ends
+the start. Run it for each release and add the file to `planning/data/`.
 """
 
 from __future__ import annotations
@@ -59,12 +62,17 @@ def table(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Read one list, write one table."""
-    source, target = map(pathlib.Path, sys.argv[1:3])
+    """Read two lists, write one table."""
+    source, registries, target = map(pathlib.Path, sys.argv[1:4])
+    parsers = json.loads(registries.read_text(encoding="utf-8"))
     embedded = table(json.loads(source.read_text(encoding="utf-8")))
     lines = [f"    {json.dumps(name)}: {json.dumps(entry)}" for name, entry in embedded["flags"].items()]
     body = ",\n".join(lines)
-    target.write_text(f'{{\n  "vllm": "{embedded["vllm"]}",\n  "flags": {{\n{body}\n  }}\n}}\n', encoding="utf-8")
+    head = [
+        f'  "vllm": {json.dumps(embedded["vllm"])}',
+        *(f'  "{kind}": {json.dumps(sorted(parsers[kind]))}' for kind in ("tool_parsers", "reasoning_parsers")),
+    ]
+    target.write_text("{\n" + ",\n".join(head) + f',\n  "flags": {{\n{body}\n  }}\n}}\n', encoding="utf-8")
 
 
 if __name__ == "__main__":

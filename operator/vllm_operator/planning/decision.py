@@ -12,6 +12,7 @@ from vllm_operator.planning.capacity import capacity_for
 from vllm_operator.planning.families import family_of
 from vllm_operator.planning.memory import GIB, compute_weights_memory
 from vllm_operator.planning.plan import Verdict
+from vllm_operator.planning.refusals import refusals_of
 from vllm_operator.planning.search import Candidate, search
 from vllm_operator.planning.sizing import question_of
 from vllm_operator.planning.source import parse_address
@@ -56,6 +57,9 @@ def decide(request: Request, facts: ModelFacts | None, inventory: Inventory) -> 
     blank = Decision(
         request=request, facts=facts, family=family, capacity=capacity, candidates=(), verdict=Verdict.DOES_NOT_FIT
     )
+    refused = next(refusals_of(request), None)
+    if refused is not None:
+        return replace(blank, obstacle=(refused.field, refused.why))
     if not capacity.classes:
         return replace(blank, obstacle=("spec.gpu", _why_no_class(request, capacity)))
     if facts is None or not facts.architecture:

@@ -2,9 +2,8 @@
 
 A family is recognised by its `model_type` in config.json, so that a new member is right without an entry of its own;
 the model's name is looked at only where one `model_type` covers families that speak different formats. The first row
-that matches wins. Parser names: `_TOOL_PARSERS_TO_REGISTER` in vllm/tool_parsers/__init__.py and
-`_REASONING_PARSERS_TO_REGISTER` in vllm/reasoning/__init__.py; which family takes which: the vLLM project's recipes
-(github.com/vllm-project/recipes) and vLLM's own pages on tool calling and reasoning outputs.
+that matches wins. A parser that the release does not have is left out (`planning.flags`). Which family takes which: the
+vLLM project's recipes (github.com/vllm-project/recipes) and vLLM's own pages on tool calling and reasoning outputs.
 """
 
 from __future__ import annotations
@@ -15,91 +14,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-TOOL_PARSERS = frozenset(
-    [
-        "apertus",
-        "cohere_command3",
-        "cohere_command4",
-        "deepseek_v3",
-        "deepseek_v31",
-        "deepseek_v32",
-        "deepseek_v4",
-        "ernie45",
-        "functiongemma",
-        "gemma4",
-        "gigachat3",
-        "glm45",
-        "glm47",
-        "granite",
-        "granite-20b-fc",
-        "granite4",
-        "hermes",
-        "hunyuan_a13b",
-        "hy_v3",
-        "inkling",
-        "internlm",
-        "jamba",
-        "kimi_k2",
-        "kimi_k3",
-        "lfm2",
-        "llama3_json",
-        "llama4_json",
-        "llama4_pythonic",
-        "longcat",
-        "mimo",
-        "minicpm5",
-        "minimax_m2",
-        "minimax_m3",
-        "mistral",
-        "olmo3",
-        "openai",
-        "phi4_mini_json",
-        "poolside_v1",
-        "pythonic",
-        "qwen3_coder",
-        "qwen3_xml",
-        "seed_oss",
-        "solar_open2",
-        "step3",
-        "step3p5",
-        "xlam",
-    ]
-)
-REASONING_PARSERS = frozenset(
-    [
-        "cohere_command3",
-        "cohere_command4",
-        "deepseek_r1",
-        "deepseek_v3",
-        "deepseek_v4",
-        "ernie45",
-        "gemma4",
-        "glm45",
-        "glm47",
-        "granite",
-        "holo2",
-        "hunyuan_a13b",
-        "hy_v3",
-        "inkling",
-        "kimi_k2",
-        "kimi_k3",
-        "mimo",
-        "minimax_m2",
-        "minimax_m2_append_think",
-        "minimax_m3",
-        "mistral",
-        "nemotron_v3",
-        "olmo3",
-        "openai_gptoss",
-        "poolside_v1",
-        "qwen3",
-        "seed_oss",
-        "solar_open2",
-        "step3",
-        "step3p5",
-    ]
-)
 
 IMAGE_TEMPLATES = "/vllm-workspace/examples"
 """Where the images of the vLLM project keep the chat templates that its documentation names."""
@@ -169,6 +83,8 @@ def _row(
 
 _ROWS = (
     # DeepSeek: from V3.2 on the checkpoint has no chat template; vLLM encodes messages in its tokenizer mode.
+    # V4.1 marks its calls otherwise than V4 (vllm/parser/deepseek_v41.py).
+    _row("deepseek_v41*", "DeepSeek-V4.1", "deepseek_v41", "deepseek_v41", flags={"tokenizer-mode": "deepseek_v41"}),
     _row("deepseek_v4* deepseek_ref", "DeepSeek-V4", "deepseek_v4", "deepseek_v4",
          flags={"tokenizer-mode": "deepseek_v4", "block-size": "256",
                 "reasoning-config": '{"reasoning_parser": "deepseek_v4", "reasoning_start_str": "", '
@@ -179,6 +95,7 @@ _ROWS = (
          chat_template="tool_chat_template_deepseekr1.jinja"),
     _row("deepseek_v3", "DeepSeek-V3.1", "deepseek_v31", "deepseek_v3", names="*deepseek-v3.1*",
          chat_template="tool_chat_template_deepseekv31.jinja"),
+    _row("deepseek_v3", "GigaChat 3", "gigachat3", names="*gigachat3*"),
     _row("deepseek_v3", "DeepSeek-V3", "deepseek_v3", names="*deepseek-v3*",
          chat_template="tool_chat_template_deepseekv3.jinja"),
     _row("qwen2 llama", "DeepSeek-R1 distillate", None, "deepseek_r1", names="*deepseek-r1-distill*"),
@@ -193,7 +110,12 @@ _ROWS = (
          flags={"mm-encoder-tp-mode": "data", "mm-processor-cache-type": "shm"}),
     _row("glm4_moe*", "GLM-4.5", "glm45", "glm45"),
     _row("glm_moe_dsa* glm5*", "GLM-5", "glm47", "glm45", flags={"chat-template-content-format": "string"}),
+    # Ling 3 calls tools as GLM-4.7 does and thinks unless told not to (vllm/parser/ling3.py).
+    _row("bailing_moe_v3*", "Ling 3", "ling3", "ling3"),
+    _row("bailing*", "Ling 3", "ling3", "ling3", names="*ling-3* *ring-3*"),
     # Qwen
+    _row("qwen3_vl* qwen3_[0-9]*", "Holo 2", "hermes", "holo2", names="*holo2*"),
+    _row("qwen2 qwen3 llama", "xLAM", "xlam", names="*xlam-*"),
     _row("qwen3_moe qwen3_next qwen3", "Qwen3-Coder", "qwen3_coder", names="*qwen3-coder* *qwen3*coder*"),
     _row("qwen3 qwen3_moe qwen3_next qwen3_vl*", "Qwen3 Instruct", "hermes", names="*instruct*"),
     _row("qwen3 qwen3_moe qwen3_next qwen3_vl*", "Qwen3", "hermes", "qwen3",
@@ -237,18 +159,25 @@ _ROWS = (
                           "attention_config.minimax_m3_msa_decode_backend": "cutlass"}),
     _row("minimax_m3*", "MiniMax-M3", "minimax_m3", "minimax_m3", flags={"block-size": "128"}),
     _row("minimax_m2*", "MiniMax-M2", "minimax_m2", "minimax_m2"),
+    _row("mimo_v2*", "MiMo-V2-Flash", "qwen3_xml", "qwen3", names="*v2-flash*", flags={"generation-config": "vllm"}),
     _row("mimo_v2*", "MiMo-V2", "mimo", "mimo", flags={"generation-config": "vllm"}),
     _row("mimo*", "MiMo", "mimo", "mimo"),
+    _row("step5*", "Step 5", "step5", "step5"),
     _row("step3p* step-3.[5-9]*", "Step-3.5", "step3p5", "step3p5", flags={"disable-cascade-attn": None},
          expert_parallel=True),
     _row("step3*", "Step3", "step3", "step3"),
+    # Granite 4.2 thinks, and calls tools in Nemotron's format (vllm/parser/granite_thinking.py).
+    _row("granite*", "Granite 4.2", "qwen3_coder", "granite_thinking_parser", names="*granite-4.[2-9]*"),
+    _row("gpt_bigcode", "Granite 20B function calling", "granite-20b-fc", names="*granite-20b-functioncalling*"),
     _row("granitemoehybrid* granite4*", "Granite 4", "granite4"),
     _row("granite*", "Granite 3", "granite", "granite"),
     _row("ernie4_5*", "ERNIE 4.5", "ernie45", "ernie45", names="*thinking*"),
     _row("hunyuan_v1_moe hunyuan*", "Hunyuan A13B", "hunyuan_a13b", "hunyuan_a13b", names="*a13b*"),
+    _row("hy_v4* hy4*", "Hy4", "hy_v4", "hy_v4"),
     _row("hy_v3* hy3*", "Hy3", "hy_v3", "hy_v3"),
     _row("seed_oss", "Seed-OSS", "seed_oss", "seed_oss"),
-    _row("inkling*", "Inkling", "inkling", "inkling", flags={"tokenizer-mode": "inkling"}),
+    _row("inkling*", "Inkling", "inkling", "inkling", 
+         flags={"tokenizer-mode": "inkling", "kernel-config.enable_flashinfer_autotune": "False"}),
     _row("laguna* poolside*", "Laguna", "poolside_v1", "poolside_v1",
          template_options={"enable_thinking": True}),
     _row("lfm2*", "LFM2 Thinking", "lfm2", "qwen3", names="*thinking* *8b-a1b*"),
@@ -258,7 +187,12 @@ _ROWS = (
     _row("internlm2* internlm3*", "InternLM", "internlm", names="*chat* *instruct*"),
     _row("afmoe* trinity*", "Trinity", "qwen3_coder", "deepseek_r1", names="*thinking*"),
     _row("mellum*", "Mellum 2", "hermes", names="*instruct*"),
-    _row("dots3* dots_note*", "dots", None, "qwen3"),
+    _row("dots3* dots_note*", "dots", "dots", "qwen3"),
+    _row("muse_glimmer*", "Muse Glimmer", "muse_glimmer", "muse_glimmer"),
+    _row("muse*", "Muse", "muse", "muse"),
+    _row("beam*", "Beam", "beam", "beam"),
+    _row("k2_horizon*", "K2 Horizon", "k2_horizon", "k2_horizon"),
+    _row("plamo3*", "PLaMo 3", "plamo3", "plamo3", not_names="*-base*"),
     _row("cohere2*", "Command A", "cohere_command3", "cohere_command3", names="*command-a*"),
     _row("olmo3*", "OLMo 3", "olmo3", "olmo3"),
     _row("phi3 phi4*", "Phi-4-mini", "phi4_mini_json", names="*phi-4-mini*",
@@ -272,7 +206,6 @@ _ROWS = (
     _row("jamba", "Jamba", "jamba", names="*jamba*"),
     _row("longcat*", "LongCat", "longcat"),
     _row("apertus*", "Apertus", "apertus"),
-    _row("solar_open*", "Solar Open 2", "solar_open2", "solar_open2"),
     _row("minicpm5*", "MiniCPM 5", "minicpm5"),
     _row("smollm3", "SmolLM3", "hermes"),
 )  # fmt: skip

@@ -28,6 +28,10 @@ class FlagTable:
     exact: bool
     """False when the asked release has no table and the nearest one stands in."""
     flags: Mapping[str, Mapping[str, Any]]
+    tool_parsers: frozenset[str]
+    """Names that `--tool-call-parser` finds without a plugin."""
+    reasoning_parsers: frozenset[str]
+    """Names that `--reasoning-parser` finds without a plugin."""
 
     def has(self, flag: str) -> bool:
         """Whether this release has the flag: a long name without dashes, or `flag.field` of one that takes JSON."""
@@ -46,15 +50,20 @@ class FlagTable:
         entry = self._entry(flag)
         return entry is not None and entry["values"] in ("1", "+")
 
-    def problems(self, arguments: Sequence[str]) -> tuple[str, ...]:
-        """Why vLLM's parser would refuse these tokens (the model first, then flags); empty when it would not."""
+    def problems(self, arguments: Sequence[str], *, strays: bool = True) -> tuple[str, ...]:
+        """Why vLLM's parser would refuse these tokens (the model first, then flags); empty when it would not.
+
+        Short flags (`-O3`, `-cc.mode=3`) are not in the table: with `strays=False` nothing is said of tokens that are
+        neither a long flag nor the value of one.
+        """
         problems: list[str] = []
         position = 1 if arguments and not arguments[0].startswith("-") else 0
         while position < len(arguments):
             token = arguments[position]
             position += 1
             if not token.startswith("--"):
-                problems.append(f"{token!r} is neither a flag nor the value of one")
+                if strays:
+                    problems.append(f"{token!r} is neither a flag nor the value of one")
                 continue
             name, inline, inline_value = token[2:].partition("=")
             entry = self._entry(name)
@@ -121,10 +130,10 @@ def _is_json(value: str) -> bool:
 
 
 @lru_cache(maxsize=len(KNOWN_VERSIONS))
-def _load(version: str) -> Mapping[str, Mapping[str, Any]]:
+def _load(version: str) -> Mapping[str, Any]:
     text = resources.files("vllm_operator.planning").joinpath("data", f"vllm-flags-{version}.json").read_text("utf-8")
-    flags: Mapping[str, Mapping[str, Any]] = json.loads(text)["flags"]
-    return flags
+    table: Mapping[str, Any] = json.loads(text)
+    return table
 
 
 def release_of(version: str) -> tuple[int, ...]:
@@ -138,10 +147,22 @@ def release_of(version: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
+def spans_nodes(version: str) -> bool:
+    """Whether a release runs one engine on several nodes without Ray. Nothing is known of those before the tables."""
+    return release_of(version) >= release_of(KNOWN_VERSIONS[0]) and flags_of(version).has("nnodes")
+
+
 @lru_cache(maxsize=64)
 def flags_of(version: str) -> FlagTable:
     """The flags of a release; for one without a table those of the newest known release that is not newer."""
     release = release_of(version)
     older = [known for known in KNOWN_VERSIONS if release_of(known) <= release]
     nearest = older[-1] if older else KNOWN_VERSIONS[0]
-    return FlagTable(version=version, exact=release_of(nearest) == release, flags=_load(nearest))
+    table = _load(nearest)
+    return FlagTable(
+        version=version,
+        exact=release_of(nearest) == release,
+        flags=table["flags"],
+        tool_parsers=frozenset(table["tool_parsers"]),
+        reasoning_parsers=frozenset(table["reasoning_parsers"]),
+    )

@@ -9,6 +9,7 @@ from vllm_operator.planning.flags import flags_of
 from vllm_operator.planning.forecast import forecast
 from vllm_operator.planning.hardware import smallest_node_that_fits
 from vllm_operator.planning.plan import OomRisk, Verdict
+from vllm_operator.planning.refusals import refusals_of
 from vllm_operator.planning.wording import (
     class_name,
     gpus,
@@ -64,7 +65,7 @@ def _statement(decision: Decision) -> str:
 
 def _what_would_hold_it(decision: Decision) -> str:
     """The next step where no change of the spec helps: hardware on which the same search says `Fits`."""
-    if decision.verdict is not Verdict.DOES_NOT_FIT:
+    if decision.verdict is not Verdict.DOES_NOT_FIT or next(refusals_of(decision.request), None) is not None:
         return ""
     hardware = smallest_node_that_fits(decision)
     if hardware is None:

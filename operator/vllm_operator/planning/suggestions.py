@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from vllm_operator.planning.capacity import Exclusion, Toleration
 from vllm_operator.planning.decision import decide
 from vllm_operator.planning.plan import Suggestion, Verdict
+from vllm_operator.planning.refusals import refusals_of
 from vllm_operator.planning.search import CONTEXT_STEP, SMALLEST_CONTEXT, TENSOR_SIZES
 from vllm_operator.planning.tuning import compute_capability
 from vllm_operator.planning.wording import gpus, plural, share_gib
@@ -35,6 +36,7 @@ READABLE_CONTEXT = 4096
 WORTH_A_SECOND_CHANGE = 1.5
 """A pair is worth its second change when it leaves this many times the work that one change leaves."""
 
+_ACCEPTED_ARGUMENTS = 0.5
 _WIDER_GPUS = 1.0
 _FEWER_REPLICAS = 1.5
 _MORE_GPUS = 2.0
@@ -163,11 +165,21 @@ def _effect(changes: list[Change], answer: Decision) -> str:
 
 
 def _changes(decision: Decision) -> Iterator[Change]:
+    yield from _accepted_arguments(decision.request)
     yield from _wider_gpus(decision)
     yield from _other_parallelism(decision)
     yield from _policy(decision)
     yield from _less_work(decision)
     yield from _quality(decision)
+
+
+def _accepted_arguments(request: Request) -> Iterator[Change]:
+    """Take away what vLLM would refuse to start over."""
+    for refusal in refusals_of(request):
+        change = refusal.accepted
+        yield Change(
+            summary=change.summary, patch={"engine": change.engine}, apply=change.apply, cost=_ACCEPTED_ARGUMENTS
+        )
 
 
 def _wider_gpus(decision: Decision) -> Iterator[Change]:
