@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import json
+import math
 import ssl
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlencode
@@ -27,6 +29,8 @@ CONNECT_TIMEOUT_SECONDS: Final = 5.0
 WATCH_SILENCE_SECONDS: Final = 90.0
 """The API server sends a bookmark about every minute; a stream that is silent for longer is dead."""
 LIST_CHUNK: Final = 500
+TOKEN_CHECK_SECONDS: Final = 1.0
+"""How often the client library is asked for the token: its answer costs as much as encoding a request."""
 
 _METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 
@@ -164,6 +168,8 @@ class AiohttpKube:
         self._answered = answered
         self._agent = agent
         self._session: aiohttp.ClientSession | None = None
+        self._token: dict[str, str] = {}
+        self._token_until = -math.inf
 
     async def __aenter__(self) -> AiohttpKube:
         configuration = self._configuration
@@ -179,7 +185,9 @@ class AiohttpKube:
             connector=aiohttp.TCPConnector(ssl=context, limit=128, keepalive_timeout=60),
             timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
             headers={"User-Agent": self._agent},
-            trust_env=True,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            # Of the kubeconfig or the environment, resolved once: aiohttp would ask a thread for it at each request.
+            proxy=configuration.proxy,
         )
         return self
 
@@ -307,9 +315,13 @@ class AiohttpKube:
         return self._session
 
     def _headers(self) -> dict[str, str]:
-        # Asked for each time: the hook behind it reads a rotated token again.
-        token = self._configuration.get_api_key_with_prefix("BearerToken")
-        return {"Authorization": token} if token else {}
+        """Return what authenticates a request; the hook behind it reads a rotated token again."""
+        now = time.monotonic()
+        if now >= self._token_until:
+            token = self._configuration.get_api_key_with_prefix("BearerToken")
+            self._token = {"Authorization": token} if token else {}
+            self._token_until = now + TOKEN_CHECK_SECONDS
+        return self._token
 
 
 def plural_of(path: str) -> str:
