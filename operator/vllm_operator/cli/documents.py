@@ -9,7 +9,7 @@ from vllm_operator.api.v1alpha1 import API_VERSION, KIND, SpecError, VLLMDeploym
 from vllm_operator.cli.nodes import UnreadableInput, read_documents
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,24 +30,31 @@ def read_deployments(path: str) -> Documents:
         UnreadableInput: it cannot be read, holds no VLLMDeployment, or one of them is not valid; the message names
             the document and each field that is wrong.
     """
-    from vllm_operator.cluster.documents import each_object
-
     deployments: list[VLLMDeployment] = []
     config_maps: dict[tuple[str, str], Mapping[str, str]] = {}
     others: list[Mapping[str, Any]] = []
-    objects = [obj for document in read_documents(path) for obj in each_object(document)]
-    for number, obj in enumerate(objects, 1):
+    placed = list(_placed(read_documents(path)))
+    for where, obj in placed:
         kind = obj.get("kind")
         if kind == KIND:
-            deployments.append(_deployment(obj, where=f"{path}: document {number}"))
+            deployments.append(_deployment(obj, where=f"{path}: {where}"))
         elif kind == "ConfigMap":
             config_maps[_name(obj)] = _data(obj)
         else:
             others.append(obj)
     if not deployments:
-        found = ", ".join(sorted({str(obj.get("kind")) for obj in objects})) or "nothing"
+        found = ", ".join(sorted({str(obj.get("kind")) for _, obj in placed})) or "nothing (an empty List)"
         raise UnreadableInput(f"{path} holds no {KIND} (apiVersion {API_VERSION}), only {found}")
     return Documents(deployments=tuple(deployments), config_maps=config_maps, others=tuple(others))
+
+
+def _placed(documents: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield where an object is in its file, and the object; Lists, as kubectl prints them, are opened."""
+    from vllm_operator.cluster.documents import each_object
+
+    for number, document in enumerate(documents, 1):
+        for item, obj in enumerate(each_object(document), 1):
+            yield f"document {number}" if obj is document else f"document {number}, item {item} of the List", obj
 
 
 def _deployment(obj: Mapping[str, Any], *, where: str) -> VLLMDeployment:

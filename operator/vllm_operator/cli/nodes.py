@@ -56,15 +56,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def load_inventory(*, nodes_file: str | None, cluster: bool) -> Inventory | None:
+def load_inventory(*, nodes_file: str | None, cluster: bool, must_have_nodes: bool = False) -> Inventory | None:
     """Return the inventory of a file or of the cluster, None when neither is asked for.
+
+    `must_have_nodes`: a file without any is the wrong file, and not a cluster on which nothing fits.
 
     Raises `UnreadableInput`.
     """
     from vllm_operator.cluster.documents import read_inventory
 
     if nodes_file is not None:
-        return read_inventory(read_documents(nodes_file))
+        documents = read_documents(nodes_file)
+        if must_have_nodes:
+            _refuse_without_nodes(nodes_file, documents)
+        return read_inventory(documents)
     if cluster:
         from vllm_operator.cli.cluster_objects import list_cluster
         from vllm_operator.cli.kube_api import ApiServerError
@@ -74,6 +79,15 @@ def load_inventory(*, nodes_file: str | None, cluster: bool) -> Inventory | None
         except ApiServerError as error:
             raise UnreadableInput(str(error)) from error
     return None
+
+
+def _refuse_without_nodes(path: str, documents: Iterable[Mapping[str, Any]]) -> None:
+    from vllm_operator.cluster.documents import SAY_WHAT_THERE_IS, each_object
+
+    kinds = {str(obj.get("kind")) for document in documents for obj in each_object(document)}
+    if kinds.isdisjoint(SAY_WHAT_THERE_IS):
+        found = f"only {', '.join(sorted(kinds))}" if kinds else "it is empty"
+        raise UnreadableInput(f"{path} holds no Node, {found}: print them with `kubectl get nodes,pods -A -o yaml`")
 
 
 def read_documents(path: str) -> list[Mapping[str, Any]]:

@@ -64,7 +64,7 @@ def judge(args: argparse.Namespace) -> tuple[Judged, ...]:
 
 
 def _inventory(args: argparse.Namespace, documents: Documents) -> Inventory:
-    inventory = load_inventory(nodes_file=args.nodes, cluster=args.cluster)
+    inventory = load_inventory(nodes_file=args.nodes, cluster=args.cluster, must_have_nodes=True)
     if inventory is not None:
         return inventory
     if not any(obj.get("kind") == "Node" for obj in documents.others):

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     Record = TypeVar("Record")
 
-_KINDS = frozenset(
-    {"Node", "Pod", "ResourceSlice", "ResourceClaim", "NodePool", "NodeClaim", "ResourceFlavor", "ClusterQueue"}
-)
+SAY_WHAT_THERE_IS = frozenset({"Node", "ResourceSlice", "NodePool", "NodeClaim", "ResourceFlavor"})
+"""Kinds that offer GPUs, present or to come; a dump without any of them says nothing about a cluster."""
+_KINDS = SAY_WHAT_THERE_IS | {"Pod", "ResourceClaim", "ClusterQueue"}
 
 
 def read_inventory(documents: Iterable[Mapping[str, Any]]) -> Inventory:

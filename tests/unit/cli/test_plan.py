@@ -97,6 +97,46 @@ class TestBadInput:
         assert "document 1 is not a valid VLLMDeployment" in error
         assert words in error
 
+    def test_a_wrong_field_in_a_list_is_placed(
+        self, tmp_path: Path, nodes: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        items = [deployment(), deployment(wrokload={})]
+        path = written(tmp_path, {"apiVersion": "v1", "kind": "List", "items": items})
+        error = self.refused(capsys, "plan", "-f", path, "--nodes", nodes)
+        assert "document 1, item 2 of the List is not a valid VLLMDeployment" in error
+        assert "spec.wrokload: unknown field" in error
+
+    def test_an_empty_list_is_named(self, tmp_path: Path, nodes: str, capsys: pytest.CaptureFixture[str]) -> None:
+        path = written(tmp_path, {"apiVersion": "v1", "kind": "List", "items": []})
+        error = self.refused(capsys, "plan", "-f", path, "--nodes", nodes)
+        assert "holds no VLLMDeployment" in error
+        assert "an empty List" in error
+
+    @pytest.mark.parametrize("command", ["plan", "render"])
+    @pytest.mark.parametrize(
+        ("document", "words"),
+        [
+            pytest.param({"kind": "PodList", "items": [{"metadata": {"name": "x"}}]}, "only Pod", id="pods alone"),
+            pytest.param({"kind": "List", "items": []}, "it is empty", id="nothing"),
+            pytest.param(deployment(), "only VLLMDeployment", id="the files exchanged"),
+        ],
+    )
+    def test_a_file_without_nodes_is_no_cluster(
+        self,
+        command: str,
+        document: dict[str, Any],
+        words: str,
+        tmp_path: Path,
+        nodes: str,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        path = written(tmp_path, deployment())
+        others = tmp_path / "others.yaml"
+        others.write_text(yaml.safe_dump(document))
+        error = self.refused(capsys, command, "-f", path, "--nodes", str(others))
+        assert f"{others} holds no Node, {words}" in error
+        assert "kubectl get nodes,pods" in error
+
     def test_a_file_of_other_things_says_what_it_holds(
         self, tmp_path: Path, nodes: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
