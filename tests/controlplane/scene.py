@@ -37,6 +37,7 @@ APPLIED_KINDS = frozenset(
         "ClusterRole",
         "ClusterRoleBinding",
         "CustomResourceDefinition",
+        "Lease",
         "Namespace",
         "Role",
         "RoleBinding",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.control_plane
 
 ACCOUNT = "vllm-operator"
-RIGHTS = frozenset({"ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "ServiceAccount"})
+RIGHTS = frozenset({"ClusterRole", "ClusterRoleBinding", "Lease", "Role", "RoleBinding", "ServiceAccount"})
 
 
 @pytest.fixture
