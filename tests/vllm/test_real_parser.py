@@ -34,15 +34,26 @@ def templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("templates")
 
 
+REGISTRIES = """
+import json
+from vllm.reasoning import ReasoningParserManager
+from vllm.tool_parsers import ToolParserManager
+print(json.dumps([ToolParserManager.list_registered(), ReasoningParserManager.list_registered()]))
+"""
+
+
+def environment(parser: RealParser) -> dict[str, str]:
+    """The environment in which a release's Python finds that release."""
+    found = {**os.environ, "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
+    return found if parser.packages is None else {**found, "PYTHONPATH": str(parser.packages)}
+
+
 def refusals(parser: RealParser, lines: Sequence[Sequence[str]], templates: Path) -> list[str]:
     """What vLLM's parser says of each command line; empty where it takes it."""
     asked = "".join(json.dumps([_in_directory(token, templates) for token in line]) + "\n" for line in lines)
-    environment = {**os.environ, "VLLM_LOGGING_LEVEL": "ERROR", "VLLM_NO_USAGE_STATS": "1"}
-    if parser.packages is not None:
-        environment["PYTHONPATH"] = str(parser.packages)
     command = [parser.python, SCRIPT]
     done = subprocess.run(
-        command, input=asked, capture_output=True, text=True, check=False, env=environment, cwd=templates
+        command, input=asked, capture_output=True, text=True, check=False, env=environment(parser), cwd=templates
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return [json.loads(answer) for answer in done.stdout.splitlines()]
@@ -97,3 +108,15 @@ def test_what_our_table_refuses_it_refuses_too(parser: RealParser, templates: Pa
 def test_it_refuses_a_tool_parser_that_it_does_not_have(parser: RealParser, templates: Path) -> None:
     line = ["org/model", "--enable-auto-tool-choice", "--tool-call-parser", "no-such-parser"]
     assert "no-such-parser" in refusals(parser, [line], templates)[0]
+
+
+def test_the_embedded_names_of_parsers_are_those_that_it_registers(parser: RealParser) -> None:
+    done = subprocess.run(
+        [parser.python, "-c", REGISTRIES], capture_output=True, text=True, check=True, env=environment(parser)
+    )
+    tool_parsers, reasoning_parsers = json.loads(done.stdout.splitlines()[-1])
+
+    table = flags_of(parser.version)
+
+    assert table.tool_parsers == set(tool_parsers)
+    assert table.reasoning_parsers == set(reasoning_parsers)
