@@ -76,6 +76,23 @@ def test_a_failing_pod_is_told_with_reason_and_next_step_and_never_ready(
     assert condition(judged, "Available")["status"] == "False"
 
 
+def test_an_init_container_that_fails_is_named_with_its_own_words_and_log(api: Api, namespace: str) -> None:
+    marked = _failing(namespace, {"fail": "CrashLoopBackOff", "last-words": "curl: (6) Could not resolve host"})
+    init = {"name": "fetch", "image": "registry.example.com/fetch:1", "command": ["curl", "https://example.com"]}
+    marked["spec"]["podTemplate"]["spec"] = {"initContainers": [init]}
+    api.create(marked)
+
+    judged = api.wait("VLLMDeployment", "model", _is_degraded, namespace)
+
+    degraded = condition(judged, "Degraded")
+    (pod,) = (pod["metadata"]["name"] for pod in api.list("Pod", namespace))
+    assert degraded["reason"] == condition(judged, "Ready")["reason"] == "CrashLoop"
+    assert f"container 'fetch' of pod {pod} ended" in degraded["message"]
+    assert "Could not resolve host" in degraded["message"]
+    assert f"kubectl logs --previous {pod} -c fetch" in degraded["message"]
+    assert condition(judged, "Ready")["status"] == "False"
+
+
 def test_a_failure_is_one_event_however_often_it_is_looked_at(api: Api, namespace: str) -> None:
     api.create(_failing(namespace, FAILURES["KV cache"][0]))
     api.wait("VLLMDeployment", "model", _is_degraded, namespace)

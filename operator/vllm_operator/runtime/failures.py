@@ -72,7 +72,7 @@ def _weight(reason: str) -> int:
 
 def failure_of(pod: PodHealth) -> Failure | None:
     """Return what is wrong with one pod; None while nothing is."""
-    named = f"pod {pod.name}"
+    named = f"container {pod.container!r} of pod {pod.name}" if pod.container else f"pod {pod.name}"
     if pod.waiting_reason in _IMAGE_REASONS:
         fact = f"{named}: the image cannot be pulled ({pod.waiting_reason}): {pod.waiting_message}"
         return Failure(
@@ -93,7 +93,7 @@ def failure_of(pod: PodHealth) -> Failure | None:
         return Failure(
             reasons.CRASH_LOOP,
             f"{named} has crashed {pod.restarts} times and left no message",
-            f"read its log: kubectl logs --previous {pod.name}",
+            _read_log(pod),
         )
     if pod.unschedulable:
         return Failure(
@@ -126,14 +126,14 @@ def _failure_of_end(pod: PodHealth, named: str) -> Failure:
             fact,
             "give the node room for what the message names, or request that much in spec.podTemplate",
         )
-    understood = understand(pod.ended_message)
+    understood = understand(pod.ended_message) if not pod.container else None
     if understood is not None:
         return Failure(understood.reason, f"{named}: {understood.fact}", understood.advice)
     if pod.exit_code == 0:
         return Failure(
             reasons.WORKER_DIED,
             f"{named} ended with exit code 0 and no message, as vLLM does when one of its workers dies",
-            f"read its log: kubectl logs --previous {pod.name}",
+            _read_log(pod),
         )
     if _ran_out_of_time(pod):
         return Failure(
@@ -147,8 +147,13 @@ def _failure_of_end(pod: PodHealth, named: str) -> Failure:
     return Failure(
         reasons.CRASH_LOOP,
         f"{named} ended ({how}): {said}" if said else f"{named} ended ({how}) and left no message",
-        f"read its log: kubectl logs --previous {pod.name}",
+        _read_log(pod),
     )
+
+
+def _read_log(pod: PodHealth) -> str:
+    which = f" -c {pod.container}" if pod.container else ""
+    return f"read its log: kubectl logs --previous {pod.name}{which}"
 
 
 def _ran_out_of_time(pod: PodHealth) -> bool:
@@ -157,7 +162,9 @@ def _ran_out_of_time(pod: PodHealth) -> bool:
     The pod's status does not say so; it follows from a process that was killed from outside just then. One that was
     killed much later had started, and hung.
     """
-    if pod.exit_code not in _KILLED_CODES or pod.ran_seconds is None or pod.startup_budget_seconds is None:
+    if pod.container or pod.exit_code not in _KILLED_CODES:
+        return False
+    if pod.ran_seconds is None or pod.startup_budget_seconds is None:
         return False
     latest = pod.startup_budget_seconds + pod.grace_period_seconds + pod.startup_budget_seconds // 10
     return pod.startup_budget_seconds <= pod.ran_seconds <= latest

@@ -10,7 +10,7 @@ from vllm_operator.api.pod_template import ENGINE_CONTAINER
 from vllm_operator.cluster.reading import owner_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 _LONGEST_WAITING_MESSAGE: Final = 600
 _LONGEST_LAST_WORDS: Final = 4096
@@ -32,6 +32,8 @@ class PodHealth:
     node_name: str | None
     ready: bool
     deleting: bool = False
+    container: str = ""
+    """The container that waits or has ended, where it is not the engine's: an init container or a sidecar."""
     waiting_reason: str = ""
     waiting_message: str = ""
     ended_reason: str = ""
@@ -97,10 +99,9 @@ def project_health(obj: Mapping[str, Any]) -> PodHealth:
     conditions = {condition.get("type"): condition for condition in status.get("conditions") or []}
     scheduled = conditions.get("PodScheduled") or {}
     containers = _containers(status)
-    waiting: Mapping[str, Any] = next(
-        (state for item in containers if (state := (item.get("state") or {}).get("waiting"))), {}
-    )
-    ended = next((state for item in containers if (state := _ended(item))), {})
+    waiter, waiting = _first(containers, lambda item: (item.get("state") or {}).get("waiting"))
+    ender, ended = _first(containers, _ended)
+    container = ender or waiter
     if status.get("phase") == "Failed" and status.get("reason"):
         # The node's word on the whole pod, such as Evicted, over how that ended the container.
         ended = {**ended, "reason": status["reason"], "message": status.get("message", "")}
@@ -112,6 +113,7 @@ def project_health(obj: Mapping[str, Any]) -> PodHealth:
         node_name=spec.get("nodeName"),
         ready=(conditions.get("Ready") or {}).get("status") == "True",
         deleting="deletionTimestamp" in metadata,
+        container=container if container != ENGINE_CONTAINER else "",
         waiting_reason=str(waiting.get("reason") or ""),
         waiting_message=str(waiting.get("message") or "")[-_LONGEST_WAITING_MESSAGE:],
         ended_reason=str(ended.get("reason") or ""),
@@ -129,6 +131,16 @@ def _containers(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the containers' states: what has to go well first comes first, the engine before its sidecars."""
     own = sorted(status.get("containerStatuses") or [], key=lambda item: item.get("name") != ENGINE_CONTAINER)
     return [*(status.get("initContainerStatuses") or []), *own]
+
+
+def _first(
+    containers: list[Mapping[str, Any]], state_of: Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
+) -> tuple[str, Mapping[str, Any]]:
+    """Return name and state of the first container that has the state; nothing of both where none has."""
+    for container in containers:
+        if state := state_of(container):
+            return str(container.get("name") or ""), state
+    return "", {}
 
 
 def _ended(container: Mapping[str, Any]) -> Mapping[str, Any] | None:

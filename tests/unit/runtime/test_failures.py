@@ -139,6 +139,16 @@ def test_an_init_container_that_is_done_is_no_failure() -> None:
     assert classify([project_health(starting)]) is None
 
 
+def test_an_init_container_that_failed_is_named_and_its_words_are_not_taken_for_the_engines() -> None:
+    starting = pod(state={"waiting": {"reason": "PodInitializing"}})
+    failing = {"name": "fetch", **waiting("CrashLoopBackOff"), **ended("CUDA out of memory", code=137)}
+    starting["status"]["initContainerStatuses"] = [failing]
+    failure = failure_of(starting)
+    assert failure.reason == "CrashLoop"
+    assert "container 'fetch' of pod model-1 ended (Error, exit code 137" in failure.message
+    assert failure.advice == "read its log: kubectl logs --previous model-1 -c fetch"
+
+
 def test_the_engines_end_tells_more_than_that_of_a_sidecar() -> None:
     both = pod(**ended("ValueError: No available memory for the cache blocks."))
     both["status"]["containerStatuses"].insert(0, {"name": "a-proxy", **ended("connection refused")})
