@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api.v1alpha1 import Admission, SpecError, parse_deployment
-from vllm_operator.planning.decide import plan as plan_deployment
 from vllm_operator.planning.plan import OomRisk, Verdict
 from vllm_operator.render.errors import RenderError
 from vllm_operator.render.objects import render
@@ -17,9 +16,9 @@ if TYPE_CHECKING:
 
     from vllm_operator.api.v1alpha1 import VLLMDeployment
     from vllm_operator.cluster.inventory import Inventory
-    from vllm_operator.planning.defaults import OperatorDefaults
     from vllm_operator.planning.plan import Plan
     from vllm_operator.runtime.facts import FactsBook
+    from vllm_operator.runtime.planner import Planner
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -44,12 +43,12 @@ class Gatekeeper:
         *,
         snapshot: Callable[[], Inventory],
         facts: FactsBook,
-        defaults: OperatorDefaults,
+        planner: Planner,
         synced: Callable[[], bool],
     ) -> None:
         self._snapshot = snapshot
         self._facts = facts
-        self._defaults = defaults
+        self._planner = planner
         self._synced = synced
 
     def review(self, new: Mapping[str, Any], old: Mapping[str, Any] | None, *, dry_run: bool) -> Answer:
@@ -79,7 +78,7 @@ class Gatekeeper:
         metadata, spec = deployment.metadata, deployment.spec
         key = f"{metadata.namespace}/{metadata.name}"
         facts = self._facts.known(key, spec.model)
-        plan = plan_deployment(spec, facts, self._snapshot().crediting(key), defaults=self._defaults)
+        plan = self._planner.plan(key, spec, facts, self._snapshot())
         unknown: tuple[str, ...] = ()
         if facts is None:
             if not dry_run:

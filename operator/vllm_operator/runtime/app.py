@@ -33,11 +33,13 @@ from vllm_operator.runtime.leader import Election, Sole
 from vllm_operator.runtime.logs import configure_logging
 from vllm_operator.runtime.observability import Metrics, http_application
 from vllm_operator.runtime.optional import OptionalKinds
+from vllm_operator.runtime.planner import Planner
 from vllm_operator.runtime.pods import Pods
 from vllm_operator.runtime.queue import KeyQueue
 from vllm_operator.runtime.reconciler import Reconciler, Shared
 from vllm_operator.runtime.resources import Resources
 from vllm_operator.runtime.standings import StandingsCollector
+from vllm_operator.runtime.turns import Turns
 from vllm_operator.runtime.watch import Watcher
 from vllm_operator.runtime.webhook_tls import CertificateKeeper, ServedCertificate
 from vllm_operator.runtime.writer import Writer
@@ -139,6 +141,7 @@ class Operator:
         self._children = Children()
         self._pods = Pods()
         self._cluster = ClusterState()
+        self._planner = Planner(OperatorDefaults(image=settings.engine_image))
         self._fleet = Fleet(self._cluster.snapshot, self._queue.add)
         self._facts = FactsBook(kube, source, changed=self._queue.add)
         self._election = (
@@ -233,13 +236,10 @@ class Operator:
             served=lambda: self._optional.served,
             writer=Writer(self._written, self._children),
             recorder=self._recorder,
-            defaults=self._defaults,
+            planner=self._planner,
+            turns=Turns(),
             now=utc_now,
         )
-
-    @property
-    def _defaults(self) -> OperatorDefaults:
-        return OperatorDefaults(image=self._settings.engine_image)
 
     def _watches(self, namespaces: tuple[str | None, ...]) -> list[Watcher]:
         seconds = self._settings.resync_seconds
@@ -282,7 +282,7 @@ class Operator:
         elif self._certificate is not None:
             self._certificate.load()
         gatekeeper = Gatekeeper(
-            snapshot=self._cluster.snapshot, facts=self._facts, defaults=self._defaults, synced=self._synced
+            snapshot=self._cluster.snapshot, facts=self._facts, planner=self._planner, synced=self._synced
         )
         registry = handlers.registry(
             settings=self._settings,

@@ -16,7 +16,6 @@ from vllm_operator.api.conditions import find_condition
 from vllm_operator.api.status import VLLMDeploymentStatus
 from vllm_operator.api.v1alpha1 import API_VERSION, KIND, Admission, SpecError, parse_deployment
 from vllm_operator.models.errors import ModelError
-from vllm_operator.planning.decide import plan as plan_deployment
 from vllm_operator.render.errors import RenderError
 from vllm_operator.runtime.children import version_of
 from vllm_operator.runtime.desired import desired_by_plan, desired_without_plan, with_complaints
@@ -31,7 +30,6 @@ if TYPE_CHECKING:
     from vllm_operator.api.v1alpha1 import VLLMDeployment
     from vllm_operator.cluster.state import ClusterState
     from vllm_operator.models.facts import ModelFacts
-    from vllm_operator.planning.defaults import OperatorDefaults
     from vllm_operator.planning.plan import Plan
     from vllm_operator.runtime.children import Child, ChildId, Children
     from vllm_operator.runtime.desired import Desired
@@ -39,15 +37,17 @@ if TYPE_CHECKING:
     from vllm_operator.runtime.facts import FactsBook
     from vllm_operator.runtime.fleet import Fleet
     from vllm_operator.runtime.kube import Objects
+    from vllm_operator.runtime.planner import Planner
     from vllm_operator.runtime.pods import Pods
     from vllm_operator.runtime.queue import KeyQueue
     from vllm_operator.runtime.resources import Resources
+    from vllm_operator.runtime.turns import Turns
     from vllm_operator.runtime.writer import Wanted, Writer
 
 _LOGGER = logging.getLogger(__name__)
 
-LOADING_GRACE_SECONDS: Final = 0.3
-"""Facts that come within this time save a status that would be written for nothing."""
+LOADING_GRACE_SECONDS: Final = 2.0
+"""Facts that come within this time save a status that would be written for nothing; a burst makes a load slow."""
 LATE_KINDS: Final = frozenset({"Service"})
 """Kinds of which the API server makes only some fifty a second: they wait in a lane of their own."""
 OPTIONAL_KINDS: Final = frozenset(resource.kind for resource in OPTIONAL_CHILDREN)
@@ -73,7 +73,8 @@ class Shared:
     late_queue: KeyQueue[str]
     writer: Writer
     recorder: Recorder
-    defaults: OperatorDefaults
+    planner: Planner
+    turns: Turns
     now: Callable[[], str]
 
 
@@ -126,6 +127,7 @@ class Reconciler:
             Unreachable: it did not answer.
         """
         shared = self._shared
+        await shared.turns.take()
         stored = shared.resources.get(key)
         if stored is None:
             self._forget(key)
@@ -229,7 +231,7 @@ class Reconciler:
         underway = self._underway.get(key)
         if underway is not None and underway.planned_on == planned_on:
             return underway.plan
-        plan = plan_deployment(deployment.spec, facts, inventory.crediting(key), defaults=self._shared.defaults)
+        plan = self._shared.planner.plan(key, deployment.spec, facts, inventory)
         self._shared.fleet.judged(key, plan, inventory)
         self._underway[key] = _Underway(planned_on, plan)
         return plan
@@ -336,6 +338,7 @@ class Reconciler:
     async def _report(self, key: str, uid: str, situation: Situation) -> None:
         """Write the status if it differs from the one that is there, and tell what is new in it."""
         shared = self._shared
+        await shared.turns.take()
         child = shared.children.of(key).get(("Deployment", situation.name))
         if child is not None and child.owner_uid == uid:
             situation = replace(situation, rollout=child.rollout)

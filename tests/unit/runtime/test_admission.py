@@ -18,6 +18,7 @@ from vllm_operator.planning.defaults import OperatorDefaults
 from vllm_operator.runtime.admission import Answer, Gatekeeper
 from vllm_operator.runtime.facts import FactsBook
 from vllm_operator.runtime.hub import NoHub
+from vllm_operator.runtime.planner import Planner
 
 T4 = node("t4", memory_mib=15360, gpus=1, product="Tesla-T4")
 H100 = node("h100")
@@ -28,7 +29,9 @@ def gatekeeper(*nodes: dict[str, Any], pods: tuple[dict[str, Any], ...] = (), sy
     cluster.replace_nodes([project_node(obj) for obj in nodes])
     cluster.replace_pods([record for obj in pods if (record := project_pod(obj)) is not None])
     facts = FactsBook(FakeKube(), FactsSource(NoHub()), changed=lambda key: None)
-    return Gatekeeper(snapshot=cluster.snapshot, facts=facts, defaults=OperatorDefaults(), synced=lambda: synced)
+    return Gatekeeper(
+        snapshot=cluster.snapshot, facts=facts, planner=Planner(OperatorDefaults()), synced=lambda: synced
+    )
 
 
 def review(keeper: Gatekeeper, new: dict[str, Any], old: dict[str, Any] | None = None) -> Answer:
@@ -95,7 +98,7 @@ def test_a_fault_of_ours_admits_with_a_warning() -> None:
         raise RuntimeError("a fault")
 
     facts = FactsBook(FakeKube(), FactsSource(NoHub()), changed=lambda key: None)
-    keeper = Gatekeeper(snapshot=broken, facts=facts, defaults=OperatorDefaults(), synced=lambda: True)
+    keeper = Gatekeeper(snapshot=broken, facts=facts, planner=Planner(OperatorDefaults()), synced=lambda: True)
     answer = review(keeper, resource())
     assert answer.refusal is None
     assert len(answer.warnings) == 1

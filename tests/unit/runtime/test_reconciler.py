@@ -20,10 +20,12 @@ from vllm_operator.runtime.facts import FactsBook
 from vllm_operator.runtime.fleet import Fleet
 from vllm_operator.runtime.hub import NoHub
 from vllm_operator.runtime.kube import AUTOSCALERS, BY_KIND, DEPLOYMENTS, SERVICES, ApiError
+from vllm_operator.runtime.planner import Planner
 from vllm_operator.runtime.pods import Pods
 from vllm_operator.runtime.queue import KeyQueue
 from vllm_operator.runtime.reconciler import Reconciler, Shared
 from vllm_operator.runtime.resources import Resources
+from vllm_operator.runtime.turns import Turns
 from vllm_operator.runtime.writer import Writer
 
 if TYPE_CHECKING:
@@ -105,7 +107,8 @@ class World:
                 served=lambda: self.served,
                 writer=Writer(self.kube, self.children),
                 recorder=self.recorder,
-                defaults=OperatorDefaults(),
+                planner=Planner(OperatorDefaults()),
+                turns=Turns(),
                 now=lambda: self.now,
             )
         )
