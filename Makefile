@@ -7,7 +7,7 @@ UNIT   := tests/unit tests/golden
 SLOW   := tests/property tests/accuracy tests/plane tests/chart tests/node
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check unit slow cluster-up cluster-down node-up node-down e2e-kind image-test test-vllm accuracy bench crds manifests soak clean
+.PHONY: help setup demo test check unit slow cluster-up cluster-down node-up node-down e2e e2e-kind image-test test-vllm accuracy bench crds manifests soak clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -68,6 +68,9 @@ node-up: $(STAMP) ## a real node (kubelet, containerd, runc) with a control plan
 
 node-down: $(STAMP) ## stop it; nothing is left on the machine
 	@$(BIN)/python -m tests.node down
+
+e2e: $(STAMP) ## the operator as it is shipped and a real vLLM on a real node (needs buildah and mmdebstrap, as root)
+	$(BIN)/pytest -q -m e2e tests/e2e
 
 e2e-kind: $(STAMP) ## the plane tests on kind (needs Docker and kind)
 	@kind create cluster --name vllm-operator-test --wait 120s
