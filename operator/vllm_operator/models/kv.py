@@ -20,6 +20,7 @@ from vllm_operator.models.pages import (
     latent_token_bytes,
     state_bytes,
 )
+from vllm_operator.models.speculation import Drafter, drafter_of
 from vllm_operator.models.versions import fit_counts_all_stages
 
 if TYPE_CHECKING:
@@ -198,16 +199,27 @@ def _layer_specs(facts: ModelFacts, resolved: ResolvedSettings) -> list[LayerSpe
             if key not in made:
                 made[key] = _sized(_spec(cache, resolved, protected=index in protected))
             specs.append(_placed(made[key], index))
-    if _drafts_for_itself(resolved):
-        drafts = [_sized(_spec(cache, resolved, protected=False)) for cache in facts.draft_caches]
-        specs += [_placed(draft, count - 1) for draft in drafts]
-    return specs
+    drafts = [_sized(_spec(cache, resolved, protected=False)) for cache in _draft_caches(facts, resolved)]
+    return specs + [_placed(draft, count - 1) for draft in drafts]
 
 
-def _drafts_for_itself(resolved: ResolvedSettings) -> bool:
-    """Whether speculative decoding runs the checkpoint's own draft layers (`mtp`, `deepseek_mtp`, ...)."""
-    method = (resolved.speculative or {}).get("method")
-    return isinstance(method, str) and method.lower().endswith("mtp")
+def _draft_caches(facts: ModelFacts, resolved: ResolvedSettings) -> tuple[LayerCache, ...]:
+    """What the draft's layers keep: the checkpoint's own, or the one layer of a head on the model's hidden states.
+
+    A second model's layers are not counted: its config is not at hand.
+    """
+    drafter = drafter_of(resolved.speculative)
+    if drafter is Drafter.OWN_LAYERS:
+        return facts.draft_caches
+    if drafter is not Drafter.HEAD:
+        return ()
+    return next((caches for caches in reversed(facts.caches) if caches and all(map(_sees_everything, caches))), ())
+
+
+def _sees_everything(cache: LayerCache) -> bool:
+    if isinstance(cache, AttentionCache):
+        return cache.window is None and cache.chunk is None
+    return isinstance(cache, LatentCache)
 
 
 def _sized(spec: LayerSpec) -> LayerSpec:

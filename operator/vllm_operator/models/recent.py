@@ -23,10 +23,12 @@ def recent_weights(facts: ModelFacts, resolved: ResolvedSettings, device: Device
         resolved.stages,
         resolved.data_parallel_size,
         resolved.enable_expert_parallel,
+        resolved.version,
         resolved.dtype,
         resolved.quantization,
         device.product,
         device.compute_capability,
+        repr(resolved.speculative) if resolved.speculative else None,
     )
     return _WEIGHTS.get(facts, key, lambda: weights_by_stage(facts, resolved, device))
 

@@ -45,6 +45,10 @@ it from the repository's `modules.json`, which a config alone does not show."""
 _ENVIRONMENT = re.compile(r"(VLLM_[A-Z0-9_]+)=(.*)")
 
 
+_LENGTH = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)([kKmM]?)", re.ASCII)
+_LENGTH_UNITS = {"": 1, "k": 1000, "K": 1024, "m": 1000**2, "M": 1024**2}
+
+
 class RowError(ValueError):
     """A row that cannot be answered; the message says what is missing."""
 
@@ -95,11 +99,18 @@ class RunRow(BaseModel):
         word = resolved.group(1) if resolved else value.split()[0] if value.split() else "auto"
         return {"bf16": "auto", "fp16": "auto"}.get(word, word)
 
+    @field_validator("max_model_len", mode="before")
+    @classmethod
+    def _plain_length(cls, value: object) -> object:
+        """`128k` and `128K` are 128,000 and 131,072 (vllm/engine/arg_utils.py `human_readable_int`)."""
+        match = _LENGTH.fullmatch(value.strip()) if isinstance(value, str) else None
+        return int(float(match[1]) * _LENGTH_UNITS[match[2]]) if match else value
+
     def all_flags(self) -> dict[str, Any]:
-        """`other_flags` under `flags`: names with underscores."""
+        """`other_flags` under `flags`: names with underscores, `no_enable_x` as `enable_x` that is off."""
         others = self.other_flags
         parsed = dict(_parse_command_line(others)) if isinstance(others, str) else others or {}
-        return {**parsed, **(self.flags or {})}
+        return dict(_positive(name, value) for name, value in {**parsed, **(self.flags or {})}.items())
 
 
 def engine_settings(row: RunRow) -> EngineSettings:
@@ -128,7 +139,7 @@ def engine_settings(row: RunRow) -> EngineSettings:
         block_size=row.block_size,
         enforce_eager=bool(row.enforce_eager),
         speculative=_speculative(row.speculative),
-        lora=_lora(row.lora),
+        lora=_lora(row.lora, flags),
         flags=flags,
     )
 
@@ -145,6 +156,19 @@ def _with_flags(row: RunRow, flags: dict[str, Any]) -> RunRow:
         problem = error.errors()[0]
         message = f"flag for {problem['loc'][0]}: {problem['msg']}"
         raise RowError(message) from None
+
+
+def _positive(name: str, value: object) -> tuple[str, object]:
+    """`--no-enable-x` and vLLM's other negative spellings as the setting that they turn off."""
+    if value is True and name.startswith("no_"):
+        return name.removeprefix("no_"), False
+    if value is True and name in _NEGATIVE:
+        return f"enable_{name.removeprefix('disable_')}", False
+    return name, value
+
+
+_NEGATIVE = frozenset({"disable_prefix_caching", "disable_chunked_prefill"})
+"""Spellings of 0.33 for what was `--no-enable-…`."""
 
 
 def _version(row: RunRow) -> str:
@@ -175,10 +199,12 @@ def _speculative(stated: Mapping[str, Any] | str | None) -> Mapping[str, object]
     return {"method": name}
 
 
-def _lora(stated: Mapping[str, Any] | bool | None) -> Mapping[str, object] | None:
-    if not stated:
+def _lora(stated: Mapping[str, Any] | bool | None, flags: Mapping[str, Any]) -> Mapping[str, object] | None:
+    """Adapters as the row states them, or as the flags do; the flags fill in what the row leaves open."""
+    if not stated and not (stated is None and flags.get("enable_lora") is True):
         return None
-    return {} if stated is True else stated
+    named = {name: flags[name] for name in ("max_loras", "max_lora_rank") if name in flags}
+    return {**named, **(stated if isinstance(stated, dict) else {})}
 
 
 @functools.lru_cache(maxsize=256)

@@ -33,6 +33,7 @@ LLAMA_8B = Widths(
     attention=2 * (32 + 8) * 128,
     vocabulary=128256,
     experts_per_token=1,
+    experts=0,
     expert_intermediate=0,
     mla_heads=0,
     mla_head_width=0,
@@ -121,7 +122,14 @@ def test_an_encoder_that_feeds_deep_layers_hands_over_more() -> None:
 
 
 def test_lora_slots_are_the_worked_number() -> None:
-    assert lora_bytes(LLAMA_8B, adapters=4, rank=32) == 4 * 32 * 2 * 32 * (7 * 4096 + 10240 + 43008)
+    assert lora_bytes(LLAMA_8B, adapters=4, rank=32, on_experts=True) == 4 * 32 * 2 * 32 * (7 * 4096 + 10240 + 43008)
+
+
+def test_every_expert_has_lora_slots_of_its_own() -> None:
+    qwen3 = replace(LLAMA_8B, hidden=2048, experts=128, expert_intermediate=768, layers=48)
+    without = lora_bytes(qwen3, adapters=1, rank=16, on_experts=False)
+    added = lora_bytes(qwen3, adapters=1, rank=16, on_experts=True) - without
+    assert added / GIB == pytest.approx(1.55, abs=0.01)
 
 
 @pytest.mark.parametrize(("largest", "sizes"), [(512, 51), (32, 7), (128, 19), (1, 1), (2, 2), (4, 3)])

@@ -251,3 +251,49 @@ def test_a_partition_of_other_layers_is_invalid() -> None:
     found = answer(_row(pp=2, flags={"VLLM_PP_LAYER_PARTITION": "16,17"}), LLAMA_8B)
     assert found["failure"] == "invalid"
     assert "holds 33 layers" in str(found["notes"])
+
+
+def test_lora_is_counted_however_it_is_asked_for() -> None:
+    def left(**fields: Any) -> float:
+        found = answer(_row(**fields), LLAMA_8B)["kv_cache_gib"]
+        assert isinstance(found, float)
+        return found
+
+    stated = left(lora={"max_loras": 1, "max_lora_rank": 16})
+    assert stated < left() - 0.05
+    assert left(lora=True) == stated
+    assert left(flags={"enable_lora": True}) == stated
+    assert left(flags={"enable_lora": True, "max_loras": 4}) < stated
+    assert left(lora=False, flags={"enable_lora": True}) == left()
+
+
+@pytest.mark.parametrize(("said", "tokens"), [("8192", 8192), ("8k", 8000), ("8K", 8192), (8192, 8192)])
+def test_lengths_are_read_as_vllm_reads_them(said: object, tokens: int) -> None:
+    assert _row(max_model_len=said).max_model_len == tokens
+
+
+@pytest.mark.parametrize("flags", [{"no_enable_prefix_caching": True}, {"disable_prefix_caching": True}])
+def test_negative_spellings_turn_a_setting_off(flags: dict[str, object]) -> None:
+    assert _row(flags=flags).all_flags() == {"enable_prefix_caching": False}
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        {"compilation_config": {"cudagraph_mode": "NONE"}},
+        {"compilation_config": '{"cudagraph_mode": "NONE"}'},
+        {"optimization_level": 0},
+        {"enforce_eager": True},
+    ],
+)
+def test_no_graphs_are_charged_where_they_are_turned_off(flags: dict[str, object]) -> None:
+    assert answer(_row(vllm_version="0.23.0", flags=flags), LLAMA_8B)["cuda_graph_gib"] == 0.0
+
+
+def test_fewer_captured_sizes_take_less() -> None:
+    def graphs(**flags: object) -> object:
+        return answer(_row(vllm_version="0.23.0", flags=flags), LLAMA_8B)["cuda_graph_gib"]
+
+    assert graphs() == pytest.approx(0.796, abs=0.001)
+    assert graphs(compilation_config={"cudagraph_capture_sizes": [1, 2, 4]}) == pytest.approx(0.796 * 3 / 51, abs=0.001)
+    assert graphs(max_cudagraph_capture_size=4) == pytest.approx(0.796 * 3 / 51, abs=0.001)

@@ -413,3 +413,32 @@ def test_weights_are_those_that_vllm_allocates(
     asked = EngineSettings(tensor_parallel_size=tensor_parallel, pipeline_parallel_size=pipeline)
     stages = weights_by_stage(facts, resolve_settings(facts, asked, H100), H100)
     assert [stage.parameter_bytes for stage in stages] == pytest.approx(list(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("model", "asked", "speculative", "added_gib"),
+    [
+        # EAGLE3-LLaMA3.1-Instruct-8B is a file of 0.79 GiB.
+        pytest.param("meta-llama/Llama-3.1-8B-Instruct", {}, {"method": "eagle3"}, 0.79, id="eagle"),
+        # DeepSeek-V3 names 11.5 billion parameters for its module, in FP8 over eight ranks, and the projection.
+        pytest.param("deepseek-ai/DeepSeek-V3", {"tensor_parallel_size": 8}, {"method": "mtp"}, 1.55, id="mtp"),
+        pytest.param("meta-llama/Llama-3.1-8B-Instruct", {}, {"method": "ngram"}, 0.0, id="ngram"),
+        pytest.param("meta-llama/Llama-3.1-8B-Instruct", {}, {"model": "org/Llama-3.2-1B"}, 1.86, id="second-model"),
+    ],
+)
+def test_a_draft_is_loaded_with_the_model(
+    model: str, asked: dict[str, Any], speculative: dict[str, Any], added_gib: float
+) -> None:
+    facts = facts_of(model)
+    alone, drafting = weights_of(facts, **asked), weights_of(facts, speculative=speculative, **asked)
+    assert (drafting.loaded_bytes - alone.loaded_bytes) / 2**30 == pytest.approx(added_gib, abs=0.02)
+    assert drafting.parameter_bytes == alone.parameter_bytes
+    assert drafting.exact is (added_gib == 0.0)
+
+
+def test_shared_experts_are_whole_where_ranks_have_tokens_of_their_own() -> None:
+    facts = facts_of("deepseek-ai/DeepSeek-V3")
+    asked = {"tensor_parallel_size": 2, "data_parallel_size": 4, "enable_expert_parallel": True}
+    before, since = weights_of(facts, version="0.10.2", **asked), weights_of(facts, version="0.11.0", **asked)
+    added = since.parameter_bytes - before.parameter_bytes
+    assert added == pytest.approx(58 * 3 * 7168 * 2048 / 2, rel=0.01)

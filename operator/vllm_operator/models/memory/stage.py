@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 from vllm_operator.models.memory import constants as table
 from vllm_operator.models.memory.encoders import takes_any_size
 from vllm_operator.models.memory.flag_figures import flag_number
+from vllm_operator.models.memory.graphs import graph_sizes
 from vllm_operator.models.memory.links import has_fabric, link_of
 from vllm_operator.models.memory.terms import (
     activation_bytes,
-    captured_sizes,
     graph_bytes,
     link_gib,
     lora_bytes,
@@ -20,6 +20,7 @@ from vllm_operator.models.memory.terms import (
 )
 from vllm_operator.models.memory.widths import batch_of, expert_ranks, mxfp4_expert_bytes, pools, recent_widths
 from vllm_operator.models.parse import language_config
+from vllm_operator.models.speculation import Drafter, drafter_of
 from vllm_operator.models.versions import GIB
 
 if TYPE_CHECKING:
@@ -31,6 +32,12 @@ if TYPE_CHECKING:
 DEFAULT_MAX_LORAS = 1
 DEFAULT_MAX_LORA_RANK = 16
 """vllm/config/lora.py@0.33."""
+_LORA_RANKS = ("max_lora_rank", "max_rank", "rank")
+LORA_ON_EXPERTS_SINCE = (0, 11, 1)
+"""Pull request 21229 (`FusedMoEWithLoRA`): until then adapters left the experts alone."""
+GRAPHS_PER_LORA_STATE = 2
+LORA_GRAPHS_SINCE = (0, 11, 1)
+"""Graphs are captured with and without adapters (`cudagraph_specialize_lora`), at twice the memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,11 +86,11 @@ def stage_memory(
     lean = activation
     if constants.sampler_bytes_per_logit_lean != constants.sampler_bytes_per_logit:
         lean = activation_bytes(widths, batch, constants, bytes_per_logit=constants.sampler_bytes_per_logit_lean)
-    if resolved.speculative:
+    if drafter_of(resolved.speculative) is not Drafter.NOTHING:
         activation += table.DRAFT_LAYER_ACTIVATION_SHARE * activation
-    graphs = 0.0
-    if not resolved.enforce_eager:
-        graphs = graph_bytes(widths, sizes=captured_sizes(min(2 * resolved.max_num_seqs, 512)))
+    graphs = graph_bytes(widths, sizes=graph_sizes(facts, resolved, device))
+    if resolved.lora is not None and resolved.version.release >= LORA_GRAPHS_SINCE:
+        graphs *= GRAPHS_PER_LORA_STATE
     link, ranks = link_of(device.product), expert_ranks(facts, resolved)
     non_torch = non_torch_bytes(constants, ranks=ranks, pipeline_parallel=resolved.pipeline_parallel_size, link=link)
     return StageMemory(
@@ -134,8 +141,10 @@ def _resident_weights(
 
 
 def _lora_bytes(widths: Widths, resolved: ResolvedSettings) -> float:
-    if not resolved.lora:
+    if resolved.lora is None:
         return 0.0
     adapters = int(flag_number(resolved.lora.get("max_loras"))) or DEFAULT_MAX_LORAS
-    rank = int(flag_number(resolved.lora.get("max_lora_rank"))) or DEFAULT_MAX_LORA_RANK
-    return lora_bytes(widths, adapters=adapters, rank=rank)
+    stated = next((resolved.lora[name] for name in _LORA_RANKS if name in resolved.lora), None)
+    rank = int(flag_number(stated)) or DEFAULT_MAX_LORA_RANK
+    on_experts = resolved.version.release >= LORA_ON_EXPERTS_SINCE
+    return lora_bytes(widths, adapters=adapters, rank=rank, on_experts=on_experts)

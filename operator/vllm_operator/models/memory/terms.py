@@ -39,6 +39,8 @@ class Widths:
     """Twice the queries, keys and values of one layer per rank."""
     vocabulary: int
     experts_per_token: int
+    experts: int
+    """Routed experts of a layer that one rank holds, or holds a slice of."""
     expert_intermediate: int
     """Per rank: divided by TP and DP, whole under expert parallelism."""
     mla_heads: int
@@ -145,13 +147,16 @@ def activation_bytes(
     return peak + encoder_output_bytes(widths, batch)
 
 
-def lora_bytes(widths: Widths, *, adapters: int, rank: int) -> float:
+def lora_bytes(widths: Widths, *, adapters: int, rank: int, on_experts: bool) -> float:
     """Slots for LoRA matrices on every linear layer: A is whole on each rank, B divides with its layer.
 
-    Source: vllm/lora/layers/base_linear.py@0.33, not fully sharded. Llama-3.1-8B, 4 adapters of rank 32:
-    4 x 32 x 2 x 32 x (7 x 4096 + 10240 + 43008) = 0.63 GiB.
+    Sources: vllm/lora/layers/base_linear.py and fused_moe.py@0.33, not fully sharded. Llama-3.1-8B, 4 adapters of rank
+    32: 4 x 32 x 2 x 32 x (7 x 4096 + 10240 + 43008) = 0.63 GiB. Every expert has slots of its own: Qwen3-30B-A3B, one
+    adapter of rank 16: 16 x 2 x 48 x 128 x 3 x (2048 + 768) = 1.55 GiB for the experts alone.
     """
     per_layer = 7 * widths.hidden + widths.attention + widths.feed_forward
+    if on_experts:
+        per_layer += 3 * widths.experts * (widths.hidden + widths.expert_intermediate)
     return float(adapters * rank * widths.element_bytes * widths.layers * per_layer)
 
 

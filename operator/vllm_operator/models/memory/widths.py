@@ -43,6 +43,7 @@ def widths_of(facts: ModelFacts, resolved: ResolvedSettings) -> Widths:
         vocabulary=facts.vocab_size,
         experts_per_token=integer(config, "num_experts_per_tok", "moe_top_k", "top_k_experts", "moe_topk", default=1),
         expert_intermediate=expert if resolved.enable_expert_parallel else expert // expert_ranks(facts, resolved),
+        experts=-(-experts // (expert_ranks(facts, resolved) if resolved.enable_expert_parallel else 1)),
         mla_heads=heads // tensor if latent else 0,
         mla_head_width=integer(config, "qk_nope_head_dim") + integer(config, "v_head_dim") if latent else 0,
         layers=facts.num_layers,

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vllm_operator.models.weights.modules import Blueprint
 
 VOCABULARY_PADDING = 64
+_SHARED_EXPERT = ".shared_expert"
 _ONE_BYTE_EACH = 1
 """An element size that no dtype of a model has: every parameter then counts one."""
 _DTYPE_BYTES = {"float64": 8, "float32": 4, "int32": 4, "float16": 2, "bfloat16": 2, "int64": 8, "uint8": 1}
@@ -36,6 +37,9 @@ class Ranks:
     stages: Stages = field(default_factory=Stages)
     data: int = 1
     expert_parallel: bool = False
+    shared_experts_whole: bool = False
+    """With TP, DP and EP together tokens are dealt to the ranks of a layer (`ParallelConfig.use_sequence_parallel_moe`)
+    and the shared experts are built with `disable_tp`."""
     padding: ExpertPadding = field(default_factory=ExpertPadding)
 
     @property
@@ -43,10 +47,9 @@ class Ranks:
         """Ranks that share a layer's routed experts: data parallelism counts too."""
         return self.tensor * self.data
 
-    @property
-    def sequence_parallel_experts(self) -> bool:
-        """With TP, DP and EP together the shared experts are replicated (ParallelConfig.use_sequence_parallel_moe)."""
-        return self.expert_parallel and self.tensor > 1 and self.data > 1
+    def tensor_of(self, module: Linear) -> int:
+        """Ranks that divide that matrix: the shared experts are whole where each rank has tokens of its own."""
+        return 1 if self.shared_experts_whole and _SHARED_EXPERT in module.name else self.tensor
 
 
 def element_count(blueprint: Blueprint) -> int:
@@ -78,6 +81,11 @@ def bytes_per_stage(
         stages.append(total)
         start += count
     return tuple(stages)
+
+
+def layer_bytes(layer: Layer, rules: QuantizationRules, ranks: Ranks, *, element_bytes: int, index: int) -> int:
+    """Parameter bytes that one rank allocates of one layer, which is the model's `index`-th for rules by name."""
+    return _Ledger(rules, ranks, element_bytes).layer(layer, index)
 
 
 class _Ledger:
@@ -113,8 +121,9 @@ class _Ledger:
 
     def _linear(self, module: Linear, index: int | None) -> int:
         element = self._element_size(module.dtype)
-        inputs = module.inputs.on_rank(self._ranks.tensor)
-        outputs = tuple(extent.on_rank(self._ranks.tensor) for extent in module.outputs)
+        ranks = self._ranks.tensor_of(module)
+        inputs = module.inputs.on_rank(ranks)
+        outputs = tuple(extent.on_rank(ranks) for extent in module.outputs)
         fmt = self._rules.for_linear(_named(module.name, index), module.parts) if module.quantizable else PLAIN
         total = linear_bytes(fmt, inputs=inputs, outputs=outputs, element_bytes=element)
         return total + (sum(outputs) * element if module.bias else 0)

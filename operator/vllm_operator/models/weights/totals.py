@@ -6,15 +6,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vllm_operator.models.facts import FactsBasis
+from vllm_operator.models.speculation import Drafter, drafter_of
 from vllm_operator.models.weights.blueprints import blueprint
+from vllm_operator.models.weights.drafts import draft_layers, second_model_bytes
 from vllm_operator.models.weights.fields import section, text
 from vllm_operator.models.weights.formats import ExpertPadding, bytes_per_weight
 from vllm_operator.models.weights.modules import Vocabulary
 from vllm_operator.models.weights.quantization import deepseek_v4_rules, quantization_rules
-from vllm_operator.models.weights.ranks import Ranks, bytes_per_stage, dtype_bytes, element_count
+from vllm_operator.models.weights.ranks import Ranks, bytes_per_stage, dtype_bytes, element_count, layer_bytes
 from vllm_operator.models.weights.tensors import tensor_bytes_per_stage
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from vllm_operator.models.facts import CheckpointFacts, Device, ModelFacts
     from vllm_operator.models.settings import ResolvedSettings
     from vllm_operator.models.weights.fields import Config
@@ -29,7 +33,7 @@ class WeightBytes:
     parameter_bytes: int
     """As vLLM allocates parameters, before any kernel repacks them."""
     loaded_bytes: int
-    """As vLLM reports after loading: parameters and the buffers beside them (tables of rotary embeddings)."""
+    """As vLLM reports after loading: parameters, a draft's among them, and buffers (tables of rotary embeddings)."""
     basis: FactsBasis
     exact: bool
     """False when the family, the quantization method or the shapes are not known and the figure is an estimate."""
@@ -47,6 +51,7 @@ def weights_by_stage(
         stages=resolved.stages,
         data=resolved.data_parallel_size,
         expert_parallel=resolved.enable_expert_parallel,
+        shared_experts_whole=_deals_tokens_to_ranks(resolved),
         padding=allocated_padding(device),
     )
     if not facts.config:
@@ -69,10 +74,26 @@ def weights_by_stage(
             stages = loaded = known
             basis = checkpoint.basis
     buffers = weighing.blueprint.buffer_bytes(dtype_bytes(resolved.dtype))
-    return tuple(
+    weights = tuple(
         WeightBytes(parameter_bytes=stage, loaded_bytes=kept + buffers, basis=basis, exact=loading.exact)
         for stage, kept in zip(stages, loaded, strict=True)
     )
+    if resolved.speculative is None or drafter_of(resolved.speculative) is Drafter.NOTHING:
+        return weights
+    served = replace(ranks, padding=kernel_padding(device))
+    draft = loading.draft_bytes(facts, resolved.speculative, served, dtype=resolved.dtype)
+    last = replace(weights[-1], loaded_bytes=weights[-1].loaded_bytes + draft, exact=False)
+    return (*weights[:-1], last)
+
+
+_TOKENS_DEALT_SINCE = (0, 11, 0)
+"""Pull request 24982."""
+
+
+def _deals_tokens_to_ranks(resolved: ResolvedSettings) -> bool:
+    """vllm/config/parallel.py `use_sequence_parallel_moe`."""
+    together = resolved.tensor_parallel_size > 1 and resolved.data_parallel_size > 1
+    return together and resolved.enable_expert_parallel and resolved.version.release >= _TOKENS_DEALT_SINCE
 
 
 def _from_checkpoint(
@@ -159,6 +180,16 @@ class Weighing:
     def bytes_per_stage(self, ranks: Ranks, *, dtype: str) -> tuple[int, ...]:
         """Parameter bytes that one rank of each pipeline stage allocates."""
         return bytes_per_stage(self.blueprint, self.rules, ranks, element_bytes=dtype_bytes(dtype))
+
+    def draft_bytes(self, facts: ModelFacts, speculative: Mapping[str, object], ranks: Ranks, *, dtype: str) -> int:
+        """Parameter bytes of what speculative decoding adds to a rank of the last stage."""
+        drafter = drafter_of(speculative)
+        if drafter is Drafter.MODEL:
+            return second_model_bytes(speculative, dtype_bytes(dtype)) // ranks.tensor
+        last = len(self.blueprint.layers) - 1
+        layers = draft_layers(drafter, facts, self.blueprint)
+        size = dtype_bytes(dtype)
+        return sum(layer_bytes(layer, self.rules, ranks, element_bytes=size, index=last) for layer in layers)
 
     def without_head(self) -> Weighing:
         """The same as an embedding model: vLLM drops the output head (models/adapters.py)."""
