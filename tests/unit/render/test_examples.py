@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from vllm_operator.api.v1alpha1 import KIND, VLLMDeployment, parse_deployment
+from vllm_operator.api.v1alpha1 import KIND, BatchingMode, VLLMDeployment, parse_deployment
 from vllm_operator.cluster.documents import read_inventory
 from vllm_operator.models.catalogue import lookup
 from vllm_operator.models.source.given import facts_of_config_map
@@ -21,13 +22,16 @@ if TYPE_CHECKING:
     from vllm_operator.models.facts import ModelFacts
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "manifests" / "examples"
+NODES = ("nodes", "nodes-shared")
+SAMPLES = sorted(path.stem for path in EXAMPLES.glob("*.yaml") if path.stem not in NODES)
 ANSWERS = {
-    "air-gapped": (Verdict.FITS, OomRisk.LOW),
-    "llama-8b": (Verdict.FITS, OomRisk.LOW),
-    "llama-70b": (Verdict.FITS, OomRisk.LOW),
+    "auto-adjust": (Verdict.FITS, OomRisk.MEDIUM),
     "llama-405b": (Verdict.DOES_NOT_FIT, OomRisk.HIGH),
+    "mig-slice": (Verdict.FITS, OomRisk.LOW),
     "qwen3-8b-tight": (Verdict.FITS, OomRisk.MEDIUM),
+    "time-slicing": (Verdict.FITS, OomRisk.HIGH),
 }
+"""What is not here fits with ease."""
 
 
 def _documents(name: str) -> list[dict[str, Any]]:
@@ -42,22 +46,45 @@ def _facts(deployment: VLLMDeployment, documents: list[dict[str, Any]]) -> Model
     return facts_of_config_map(config_map["data"], uri=deployment.spec.model.uri, key=reference.key)
 
 
-def _planned(name: str) -> tuple[VLLMDeployment, Plan]:
+def _all_planned(name: str) -> list[tuple[VLLMDeployment, Plan]]:
     documents = _documents(name)
-    (obj,) = (document for document in documents if document["kind"] == KIND)
-    deployment = parse_deployment(obj)
-    return deployment, plan(deployment.spec, _facts(deployment, documents), read_inventory(_documents("nodes")))
+    inventory = read_inventory(document for nodes in NODES for document in _documents(nodes))
+    deployments = [parse_deployment(document) for document in documents if document["kind"] == KIND]
+    return [(each, plan(each.spec, _facts(each, documents), inventory)) for each in deployments]
 
 
-def test_every_sample_has_an_answer() -> None:
-    samples = {path.stem for path in EXAMPLES.glob("*.yaml") if f"kind: {KIND}\n" in path.read_text()}
-    assert set(ANSWERS) <= samples
+def _planned(name: str) -> tuple[VLLMDeployment, Plan]:
+    (only,) = _all_planned(name)
+    return only
 
 
-@pytest.mark.parametrize("name", ANSWERS)
+@pytest.mark.parametrize("name", SAMPLES)
 def test_a_sample_gets_the_answer_that_it_is_there_to_show(name: str) -> None:
-    _, planned = _planned(name)
-    assert (planned.verdict, planned.oom_risk) == ANSWERS[name], planned.message
+    planned = _all_planned(name)
+    assert planned
+    for _, plan_ in planned:
+        assert (plan_.verdict, plan_.oom_risk) == ANSWERS.get(name, (Verdict.FITS, OomRisk.LOW)), plan_.message
+
+
+def test_the_index_lists_every_sample_and_nothing_else() -> None:
+    rows = re.findall(r"^\| (\[.*?) \|", (EXAMPLES / "README.md").read_text(), re.MULTILINE)
+    listed = [name for row in rows for name, file in re.findall(r"\[([\w-]+)\]\(([\w-]+)\.yaml\)", row) if name == file]
+    assert sorted(listed) == sorted([*SAMPLES, *NODES])
+
+
+def test_the_auto_adjusted_sample_has_less_context_than_it_asks_for() -> None:
+    deployment, planned = _planned("auto-adjust")
+    assert deployment.spec.workload.context_length is not None
+    assert planned.max_model_len is not None
+    assert planned.max_model_len < deployment.spec.workload.context_length
+
+
+def test_the_performance_modes_batch_differently() -> None:
+    batches = {
+        deployment.spec.workload.batching_mode: (plan_.max_num_seqs, plan_.max_num_batched_tokens)
+        for deployment, plan_ in _all_planned("performance-modes")
+    }
+    assert len(set(batches.values())) == len(BatchingMode)
 
 
 def test_the_70b_sample_is_spread_over_the_gpus_of_one_node() -> None:
@@ -70,8 +97,10 @@ def test_the_405b_sample_comes_with_a_fix() -> None:
     assert planned.suggestions
 
 
-@pytest.mark.parametrize("name", [name for name, (verdict, _) in ANSWERS.items() if verdict is Verdict.FITS])
+@pytest.mark.parametrize("name", SAMPLES)
 def test_a_sample_that_fits_renders_to_valid_objects(name: str) -> None:
-    deployment, planned = _planned(name)
-    for obj in render(planned, deployment, namespace="default", name=name):
-        kubernetes_validate.validate(obj, kubernetes_validate.latest_version(), strict=True)
+    for deployment, planned in _all_planned(name):
+        if planned.verdict is not Verdict.FITS:
+            continue
+        for obj in render(planned, deployment, namespace="default", name=deployment.metadata.name):
+            kubernetes_validate.validate(obj, kubernetes_validate.latest_version(), strict=True)
