@@ -36,7 +36,7 @@ def pytest_runtest_makereport(
     """Show the end of the operator's log with each failure on the plane."""
     report: pytest.TestReport = yield
     given = getattr(item, "funcargs", {})
-    scene = given.get("bare") or given.get("scene")
+    scene = given.get("behind") or given.get("bare") or given.get("scene")
     if report.failed and scene is not None:
         report.sections.append(("operator log", scene.operator_log()[-4000:]))
     return report

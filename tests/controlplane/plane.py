@@ -137,6 +137,14 @@ class ControlPlane:
         self._spawn("kube-apiserver", build.ensure_binaries(), self._apiserver_arguments())
         self._wait("kube-apiserver", self.server + "/readyz")
 
+    def pause_apiserver(self) -> None:
+        """Hold the API server up: connections open, and nothing is answered."""
+        self.processes["kube-apiserver"].send_signal(signal.SIGSTOP)
+
+    def resume_apiserver(self) -> None:
+        """Let it go on."""
+        self.processes["kube-apiserver"].send_signal(signal.SIGCONT)
+
     def etcd(self, call: str, body: Mapping[str, object]) -> dict[str, object]:
         """Ask etcd itself, past the API server, over its JSON gateway: `kv/compaction`, `kv/deleterange`."""
         url = f"http://127.0.0.1:{self.ports['etcd']}/v3/{call}"

@@ -56,8 +56,11 @@ class Asked:
             self.api.wait("VLLMDeployment", name, is_told, self.namespace, seconds=seconds)
         for name in self.deleted:
             self.api.wait_gone("Deployment", name, self.namespace, seconds=seconds)
-        services = len(self.contexts)
-        wait_until(lambda: len(self.api.list("Service", self.namespace)) == services, "a Service each", seconds=seconds)
+        wait_until(self._services_are_there, "a Service each", seconds=seconds)
+
+    def _services_are_there(self) -> bool:
+        found = {obj["metadata"]["name"] for obj in self.api.list("Service", self.namespace)}
+        return self.contexts.keys() <= found and found.isdisjoint(self.deleted)
 
     def check(self) -> None:
         """Check that each resource has its objects, once and as asked for, and that nothing else is there."""

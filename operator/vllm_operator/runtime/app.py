@@ -6,14 +6,12 @@ import asyncio
 import logging
 import random
 import ssl
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
 import kopf
 from aiohttp import web
 
-from vllm_operator import __version__
 from vllm_operator.cluster.state import ClusterState
 from vllm_operator.models.source import FactsSource, HubSource
 from vllm_operator.planning.defaults import OperatorDefaults
@@ -21,6 +19,7 @@ from vllm_operator.render.labels import MANAGED_BY_LABEL, MANAGER
 from vllm_operator.runtime import handlers
 from vllm_operator.runtime.admission import Gatekeeper
 from vllm_operator.runtime.children import Children
+from vllm_operator.runtime.connection import agent_of
 from vllm_operator.runtime.declared import optional_watchers
 from vllm_operator.runtime.events import Recorder
 from vllm_operator.runtime.facts import FactsBook
@@ -28,7 +27,15 @@ from vllm_operator.runtime.feeds import ChildFeed, NodeFeed, PodFeed, ResourceFe
 from vllm_operator.runtime.fence import Fenced
 from vllm_operator.runtime.fleet import Fleet
 from vllm_operator.runtime.hub import hub_of
-from vllm_operator.runtime.kube import CHILDREN, NODES, PODS, VLLM_DEPLOYMENTS, AiohttpKube, ApiError, Unreachable
+from vllm_operator.runtime.kube import (
+    CHILDREN,
+    NODES,
+    PODS,
+    VLLM_DEPLOYMENTS,
+    AiohttpKube,
+    ApiError,
+    Unreachable,
+)
 from vllm_operator.runtime.leader import Election, Sole
 from vllm_operator.runtime.logs import configure_logging
 from vllm_operator.runtime.observability import Metrics, http_application
@@ -38,6 +45,7 @@ from vllm_operator.runtime.pods import Pods
 from vllm_operator.runtime.queue import KeyQueue
 from vllm_operator.runtime.reconciler import Reconciler, Shared
 from vllm_operator.runtime.resources import Resources
+from vllm_operator.runtime.resync import Resync
 from vllm_operator.runtime.standings import StandingsCollector
 from vllm_operator.runtime.turns import Turns
 from vllm_operator.runtime.watch import Watcher
@@ -80,8 +88,7 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 async def _run(settings: Settings) -> None:
     metrics = Metrics()
-    agent = f"{MANAGER}/{__version__} {settings.pod_name}"
-    async with AiohttpKube(metrics.requested, agent=agent) as kube:
+    async with AiohttpKube(metrics.requested, agent=agent_of(settings.pod_name)) as kube:
         hub = hub_of(settings)
         try:
             await Operator(settings, kube, FactsSource(hub), metrics).run()
@@ -103,29 +110,6 @@ def utc_now() -> str:
 def utc_now_micro() -> str:
     """The time as Kubernetes writes it in Events and Leases."""
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-@dataclass
-class _Resync:
-    """Lists the VLLMDeployments of one namespace from time to time: Kopf's watch misses deletions when it re-lists."""
-
-    kube: Kube
-    feed: ResourceFeed
-    seconds: float
-    synced: asyncio.Event
-
-    async def run(self) -> None:
-        while True:
-            try:
-                objects, version = await self.kube.list(VLLM_DEPLOYMENTS, self.feed.namespace)
-            except (ApiError, Unreachable) as error:
-                _LOGGER.warning("list failed", extra={"resource": VLLM_DEPLOYMENTS.plural, "reason": str(error)})
-                await asyncio.sleep(jitter())
-                continue
-            self.feed.replace(objects, int(version) if version.isdecimal() else None)
-            del objects
-            self.synced.set()
-            await asyncio.sleep(self.seconds * jitter())
 
 
 class Operator:
@@ -164,14 +148,12 @@ class Operator:
         self._reconciler = Reconciler(self._shared())
         self._watchers = tuple(self._watches(namespaces))
         self._resyncs = tuple(
-            _Resync(
-                kube,
-                ResourceFeed(self._resources, namespace, self._queue.add),
-                settings.resync_seconds,
-                asyncio.Event(),
-            )
+            Resync(kube, ResourceFeed(self._resources, namespace, self._queue.add), settings.resync_seconds, jitter)
             for namespace in namespaces
         )
+        for watcher in self._watchers:
+            # What broke this watch has hardly spared Kopf's.
+            watcher.recovered = self._doubt
         self._certificate = ServedCertificate(settings.webhook_cert_dir) if settings.webhook_cert_dir else None
         self._keeper = self._certificate_keeper()
         self._kopf_ready = asyncio.Event()
@@ -233,6 +215,7 @@ class Operator:
             fleet=self._fleet,
             queue=self._queue,
             late_queue=self._late_queue,
+            doubted=self._doubt,
             served=lambda: self._optional.served,
             writer=Writer(self._written, self._children),
             recorder=self._recorder,
@@ -291,6 +274,7 @@ class Operator:
             gatekeeper=gatekeeper,
             metrics=self._metrics,
             served=self._certificate,
+            doubted=self._doubt,
             stopping=self._stop_working,
         )
         await kopf.operator(
@@ -357,6 +341,11 @@ class Operator:
             self._working.clear()
             self._metrics.leading.set(0)
 
+    def _doubt(self) -> None:
+        """Have the VLLMDeployments listed soon."""
+        for resync in self._resyncs:
+            resync.soon()
+
     def _look_at_all(self) -> None:
         for key in self._resources:
             self._queue.add(key)
@@ -369,7 +358,8 @@ class Operator:
                 with self._metrics.reconciling():
                     await work(key)
             except (ApiError, Unreachable) as error:
-                delay = queue.retry(key)
+                wait = error.retry_after_seconds if isinstance(error, ApiError) else 0.0
+                delay = queue.retry(key, at_least_seconds=wait)
                 _LOGGER.warning("a write failed", extra={"key": key, "reason": str(error), "seconds": round(delay, 1)})
             except Exception as error:  # a fault of ours with one resource must not stop the others
                 delay = queue.retry(key)

@@ -86,6 +86,14 @@ class Children:
         self._gone: dict[Place, int] = {}
         """At which version an object was deleted, until the next list of its kind."""
 
+    def entries(self) -> int:
+        """Return how much is kept, for whoever watches that it does not grow."""
+        return sum(map(len, self._by_owner.values())) + len(self._owner_of) + len(self._gone)
+
+    def was_deleted(self, owner: str, child: ChildId) -> bool:
+        """Whether an object that was there has gone, as far as is remembered: until the list after the next."""
+        return (owner.partition("/")[0], child) in self._gone
+
     def of(self, owner: str) -> Mapping[ChildId, Child]:
         """Return the objects of one VLLMDeployment."""
         return self._by_owner.get(owner, {})

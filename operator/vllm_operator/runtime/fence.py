@@ -47,6 +47,10 @@ class Fenced:
         """See `Objects.get`."""
         return await self.kube.get(resource, namespace, name)
 
+    async def find(self, resource: Resource, namespace: str, name: str) -> Manifest | None:
+        """See `Objects.find`."""
+        return await self.kube.find(resource, namespace, name)
+
     async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str) -> None:
         """See `Objects.delete`."""
         async with self._while_leading():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from typing import TYPE_CHECKING, Any, Final
 
 import kopf
 
 from vllm_operator.api.v1alpha1 import GROUP, PLURAL, VERSION
+from vllm_operator.runtime.connection import agent_of, open_session
 from vllm_operator.runtime.webhook_tls import CERTIFICATE_FILE, KEY_FILE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Collection, Mapping
+    from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
 
     from vllm_operator.runtime.admission import Gatekeeper
     from vllm_operator.runtime.observability import Metrics
@@ -23,6 +25,31 @@ WEBHOOK_ID: Final = "feasibility"
 """Also the path of the webhook in the chart's configuration."""
 REFUSED: Final = 422
 NEVER_SECONDS: Final = 365 * 86400.0
+
+
+class _Listings:
+    """Tells Kopf's first listing from a later one, by events alone: those of a listing have no type."""
+
+    def __init__(self) -> None:
+        self._first: set[str] | None = set()
+        """What the first listing has shown; None once it is over."""
+
+    def again(self, type: str | None, uid: str) -> bool:
+        """Whether this event is of a later listing."""
+        if type is not None:
+            self._first = None
+        elif self._first is None or uid in self._first:
+            return True
+        else:
+            self._first.add(uid)
+        return False
+
+
+class _Backoffs:
+    """How long Kopf waits between attempts, for ever: it ends the operator when these run out."""
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain((1.0, 1.0, 2.0, 3.0, 5.0), itertools.repeat(8.0))
 
 
 class _NoDiffBase(kopf.DiffBaseStorage):
@@ -65,10 +92,15 @@ def registry(
     gatekeeper: Gatekeeper,
     metrics: Metrics,
     served: ServedCertificate | None,
+    doubted: Callable[[], None],
     stopping: Callable[[], Awaitable[None]],
 ) -> kopf.OperatorRegistry:
-    """Return Kopf's registry with everything that it is to call."""
+    """Return Kopf's registry with everything that it is to call.
+
+    `doubted` is called when Kopf lists again: it does not say what is gone.
+    """
     handlers = kopf.OperatorRegistry()
+    listings = _Listings()
 
     @kopf.on.startup(registry=handlers)
     async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
@@ -77,8 +109,9 @@ def registry(
             settings.admission.server = webhook
 
     @kopf.on.login(registry=handlers)
-    async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
-        return kopf.login_via_client(**kwargs)
+    async def login(**_: Any) -> kopf.AiohttpSession:
+        server, session = open_session(agent_of(settings.pod_name))
+        return kopf.AiohttpSession(server=server, aiohttp_session=session)
 
     @kopf.on.cleanup(registry=handlers)
     async def stop(**_: Any) -> None:
@@ -86,6 +119,8 @@ def registry(
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=handlers)
     async def observed(type: str | None, body: Mapping[str, Any], **_: Any) -> None:
+        if listings.again(type, body["metadata"]["uid"]):
+            doubted()
         key = resources.remove(body) if type == "DELETED" else resources.upsert(body)
         if key is not None:
             queue(key)
@@ -113,6 +148,7 @@ def configure_kopf(settings: kopf.OperatorSettings) -> None:
     settings.posting.enabled = False
     settings.networking.connect_timeout = 5
     settings.networking.request_timeout = 30
+    settings.networking.error_backoffs = _Backoffs()
     settings.watching.chunk_size = 500
     settings.watching.reconnect_backoff = 1.0
     settings.queueing.idle_timeout = 0.05

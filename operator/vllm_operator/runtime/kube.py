@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import ssl
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -18,6 +17,8 @@ import aiohttp
 
 from vllm_operator.api.v1alpha1 import GROUP, PLURAL, VERSION
 from vllm_operator.render.labels import MANAGER
+from vllm_operator.runtime.answers import NotJson, parse_json
+from vllm_operator.runtime.connection import authorization, load_configuration, transport_security
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -31,16 +32,22 @@ WATCH_SILENCE_SECONDS: Final = 90.0
 LIST_CHUNK: Final = 500
 TOKEN_CHECK_SECONDS: Final = 1.0
 """How often the client library is asked for the token: its answer costs as much as encoding a request."""
+LONGEST_RETRY_AFTER_SECONDS: Final = 60.0
+"""Nobody is left alone for longer, whatever a header says."""
 
 _METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 
 
 class ApiError(Exception):
-    """The API server refused a request; `status` is the HTTP code, `reason` its one-word reason."""
+    """The API server refused a request; `status` is the HTTP code, `reason` its one-word reason.
 
-    def __init__(self, status: int, reason: str, message: str) -> None:
+    `retry_after_seconds` is for how long it asks to be left alone.
+    """
+
+    def __init__(self, status: int, reason: str, message: str, *, retry_after_seconds: float = 0.0) -> None:
         self.status = status
         self.reason = reason
+        self.retry_after_seconds = retry_after_seconds
         super().__init__(f"{status} {reason}: {message}")
 
 
@@ -127,6 +134,10 @@ class Objects(Protocol):
         """Return one object."""
         ...
 
+    async def find(self, resource: Resource, namespace: str, name: str) -> Manifest | None:
+        """Return one object, or None, with no more than the right to list."""
+        ...
+
     async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str) -> None:
         """Delete an object, if it is still the one with that uid."""
         ...
@@ -164,7 +175,7 @@ class AiohttpKube:
 
         `agent` is what the API server's audit log calls this client.
         """
-        self._configuration = _load_configuration()
+        self._configuration = load_configuration()
         self._answered = answered
         self._agent = agent
         self._session: aiohttp.ClientSession | None = None
@@ -172,22 +183,15 @@ class AiohttpKube:
         self._token_until = -math.inf
 
     async def __aenter__(self) -> AiohttpKube:
-        configuration = self._configuration
-        context: ssl.SSLContext | bool = False
-        if configuration.host.startswith("https"):
-            context = ssl.create_default_context(cafile=configuration.ssl_ca_cert)
-            if configuration.cert_file:
-                context.load_cert_chain(configuration.cert_file, configuration.key_file)
-            if not configuration.verify_ssl:
-                context.check_hostname = False
-                context.verify_mode = ssl.CERT_NONE
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=context, limit=128, keepalive_timeout=60),
+            connector=aiohttp.TCPConnector(
+                ssl=transport_security(self._configuration), limit=128, keepalive_timeout=60
+            ),
             timeout=aiohttp.ClientTimeout(total=REQUEST_TIMEOUT_SECONDS, connect=CONNECT_TIMEOUT_SECONDS),
             headers={"User-Agent": self._agent},
             cookie_jar=aiohttp.DummyCookieJar(),
             # Of the kubeconfig or the environment, resolved once: aiohttp would ask a thread for it at each request.
-            proxy=configuration.proxy,
+            proxy=self._configuration.proxy,
         )
         return self
 
@@ -210,6 +214,13 @@ class AiohttpKube:
     async def get(self, resource: Resource, namespace: str | None, name: str) -> Manifest:
         """See `Kube.get`."""
         return await self._request("GET", resource.path(namespace, name))
+
+    async def find(self, resource: Resource, namespace: str, name: str) -> Manifest | None:
+        """See `Objects.find`."""
+        query = {"fieldSelector": f"metadata.name={name}"}
+        page = await self._request("GET", resource.path(namespace), query=query)
+        found: list[Manifest] = page.get("items") or []
+        return found[0] if found else None
 
     async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str) -> None:
         """See `Kube.delete`; an object that is gone already counts as deleted."""
@@ -266,12 +277,12 @@ class AiohttpKube:
                 self._answered("WATCH", resource.plural, response.status)
                 await _raise_for_status(response)
                 async for line in _lines(response.content):
-                    event = json.loads(line)
+                    event = parse_json(line)
                     if event["type"] == "ERROR":
                         status = event["object"]
                         raise ApiError(status.get("code", 500), status.get("reason", ""), status.get("message", ""))
                     yield event["type"], event["object"]
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, NotJson) as error:
             raise Unreachable(f"watch of {resource.plural}: {error!r}") from error
 
     async def _apply(self, path: str, manifest: Manifest, *, force: bool, accept: str) -> Manifest:
@@ -304,9 +315,9 @@ class AiohttpKube:
             async with self._open().request(method, url, headers=headers, data=data) as response:
                 self._answered(method, plural_of(path), response.status)
                 await _raise_for_status(response)
-                answer: Manifest = json.loads(await response.read())
+                answer: Manifest = parse_json(await response.read())
                 return answer
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, TimeoutError, OSError, NotJson) as error:
             self._answered(method, plural_of(path), 0)
             raise Unreachable(f"{method} {path}: {error!r}") from error
 
@@ -318,8 +329,7 @@ class AiohttpKube:
         """Return what authenticates a request; the hook behind it reads a rotated token again."""
         now = time.monotonic()
         if now >= self._token_until:
-            token = self._configuration.get_api_key_with_prefix("BearerToken")
-            self._token = {"Authorization": token} if token else {}
+            self._token = authorization(self._configuration)
             self._token_until = now + TOKEN_CHECK_SECONDS
         return self._token
 
@@ -351,19 +361,13 @@ async def _raise_for_status(response: aiohttp.ClientResponse) -> None:
     text = await response.text(errors="replace")
     try:
         status = json.loads(text)
-        raise ApiError(response.status, str(status.get("reason", "")), str(status.get("message", ""))[:2000])
-    except (ValueError, AttributeError):
-        raise ApiError(response.status, response.reason or "", text[:500]) from None
+        reason, message = str(status.get("reason", "")), str(status.get("message", ""))[:2000]
+    except (ValueError, AttributeError, RecursionError):
+        reason, message = response.reason or "", text[:500]
+    raise ApiError(response.status, reason, message, retry_after_seconds=_retry_after(response.headers))
 
 
-def _load_configuration() -> Any:
-    """Read the kubeconfig or, in a pod, the ServiceAccount's files."""
-    from kubernetes import config
-    from kubernetes.client import Configuration
-
-    configuration = Configuration()
-    try:
-        config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-    except config.ConfigException:
-        config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
-    return configuration
+def _retry_after(headers: Mapping[str, str]) -> float:
+    """Return the seconds of `Retry-After`, of which the API server never sends the form with a date."""
+    text = headers.get("Retry-After", "")
+    return min(LONGEST_RETRY_AFTER_SECONDS, float(text)) if text.isdecimal() else 0.0

@@ -64,12 +64,13 @@ class KeyQueue(Generic[Key]):
             timer.cancel()
         self._timers[key] = loop.call_at(due, self._fire, key)
 
-    def retry(self, key: Key) -> float:
+    def retry(self, key: Key, *, at_least_seconds: float = 0.0) -> float:
         """Mark a key dirty after its own back-off, which doubles with each failure; returns the delay in seconds."""
         failures = self._failures.get(key, 0)
         self._failures[key] = failures + 1
         self._retrying.add(key)
-        delay = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(failures, 32)) * self._jitter()
+        backoff = min(LONGEST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(failures, 32))
+        delay = max(at_least_seconds, backoff) * self._jitter()
         self.add_after(key, delay)
         return delay
 

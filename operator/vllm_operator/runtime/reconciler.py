@@ -23,6 +23,7 @@ from vllm_operator.runtime.events import tellings
 from vllm_operator.runtime.failures import classify
 from vllm_operator.runtime.kube import OPTIONAL_CHILDREN, ApiError, Unreachable
 from vllm_operator.runtime.status import Rendering, Situation, as_written, canonical, status_of
+from vllm_operator.runtime.writer import CONTENDED, OwnerGone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -52,7 +53,7 @@ LATE_KINDS: Final = frozenset({"Service"})
 """Kinds of which the API server makes only some fifty a second: they wait in a lane of their own."""
 OPTIONAL_KINDS: Final = frozenset(resource.kind for resource in OPTIONAL_CHILDREN)
 """Kinds without which a model is served all the same: what keeps one from being made holds nothing up."""
-GONE: Final = frozenset({404, 409})
+GONE: Final = frozenset({404, CONTENDED})
 """Answers to a status of a resource that was deleted meanwhile, or made anew under the same name."""
 
 
@@ -67,6 +68,8 @@ class Shared:
     cluster: ClusterState
     facts: FactsBook
     fleet: Fleet
+    doubted: Callable[[], None]
+    """Called when the API server knows better than the picture of the VLLMDeployments."""
     served: Callable[[], frozenset[str]]
     """Optional kinds that the cluster has."""
     queue: KeyQueue[str]
@@ -151,7 +154,11 @@ class Reconciler:
             shared.queue.add_after(key, LOADING_GRACE_SECONDS)
             return
         plan = self._plan(key, deployment, model)
-        brought = await self._bring_about(key, stored.uid, deployment, plan, model, previous)
+        try:
+            brought = await self._bring_about(key, stored.uid, deployment, plan, model, previous)
+        except OwnerGone:
+            shared.doubted()
+            return
         pinned = previous.plan if previous.plan is not None and previous.plan.hash == brought.pinned_hash else None
         situation = replace(
             situation,
@@ -178,8 +185,13 @@ class Reconciler:
             return
         try:
             problem = None
-            for one in self._shared.writer.differing(key, uid, wanted):
+            differing = self._shared.writer.differing(key, uid, wanted)
+            await self._shared.writer.confirm(key, uid, differing)
+            for one in differing:
                 problem = await self._shared.writer.write(key, uid, one) or problem
+        except OwnerGone:
+            self._shared.doubted()
+            return
         except (ApiError, Unreachable):
             self._late.setdefault(key, (uid, wanted))
             raise
@@ -321,7 +333,9 @@ class Reconciler:
         Returns what stands in the way, and what only keeps an optional object from being made.
         """
         late, missing = [], None
-        for one in self._shared.writer.differing(key, uid, wanted):
+        differing = self._shared.writer.differing(key, uid, wanted)
+        await self._shared.writer.confirm(key, uid, differing)
+        for one in differing:
             if one.id[0] in LATE_KINDS:
                 late.append(one)
             elif (problem := await self._shared.writer.write(key, uid, one)) is None:
@@ -358,9 +372,13 @@ class Reconciler:
         try:
             answer = await shared.kube.apply_status(manifest)
         except ApiError as error:
-            if error.status in GONE:
-                return
-            raise
+            if error.status not in GONE:
+                raise
+            # Deleted, or made anew under the same name, or written by somebody all the time: a fresh list tells.
+            shared.doubted()
+            if error.status == CONTENDED:
+                raise
+            return
         shared.resources.wrote_status(key, version_of(answer), text)
         ready = find_condition(status.conditions, reasons.READY)
         _LOGGER.info(

@@ -48,9 +48,15 @@ class Resources:
     def __init__(self) -> None:
         self._known: dict[str, StoredResource] = {}
         self._written: dict[str, tuple[str, int, str]] = {}
+        self._gone: dict[str, tuple[str, int | None]] = {}
+        """By uid: the key, and at which version it was deleted, until a list that is newer."""
 
     def __len__(self) -> int:
         return len(self._known)
+
+    def entries(self) -> int:
+        """Return how much is kept, for whoever watches that it does not grow."""
+        return len(self._known) + len(self._written) + len(self._gone)
 
     def __contains__(self, key: object) -> bool:
         return key in self._known
@@ -84,7 +90,7 @@ class Resources:
         key = key_of(obj)
         fresh = _stored(obj)
         known = self._known.get(key)
-        if known is not None and known.uid == fresh.uid and _older(fresh.version, known.version):
+        if fresh.uid in self._gone or (known is not None and _older(fresh.version, known.version)):
             # A periodic list and the watch run side by side; the list may be the older of the two.
             return None
         before = self.status_of(key)
@@ -105,8 +111,7 @@ class Resources:
         known = self._known.get(key)
         if known is None or known.uid != (obj.get("metadata") or {}).get("uid"):
             return None
-        del self._known[key]
-        self._written.pop(key, None)
+        self._forget(key, version_of(obj))
         return key
 
     def replace(self, namespace: str | None, objects: Iterable[Mapping[str, Any]], version: int | None) -> set[str]:
@@ -120,10 +125,18 @@ class Resources:
             within = namespace is None or key.startswith(f"{namespace}/")
             # What the watch saw after the list was taken is no deletion.
             if within and key not in listed and not _older(version, known.version):
-                del self._known[key]
-                self._written.pop(key, None)
+                self._forget(key, version)
                 changed.add(key)
+        self._gone = {
+            uid: (key, gone_at)
+            for uid, (key, gone_at) in self._gone.items()
+            if not (namespace is None or key.startswith(f"{namespace}/")) or _older(version, gone_at)
+        }
         return changed
+
+    def _forget(self, key: str, version: int | None) -> None:
+        self._gone[self._known.pop(key).uid] = (key, version)
+        self._written.pop(key, None)
 
 
 def key_of(obj: Mapping[str, Any]) -> str:

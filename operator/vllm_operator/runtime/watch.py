@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from vllm_operator.runtime.answers import EXPIRED
 from vllm_operator.runtime.kube import ApiError, Unreachable
 
 if TYPE_CHECKING:
@@ -20,8 +21,31 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 
-LONGEST_BACKOFF_SECONDS = 30.0
-SHORTEST_STREAM_SECONDS = 1.0
+FIRST_BACKOFF_SECONDS: Final = 0.5
+LONGEST_BACKOFF_SECONDS: Final = 10.0
+"""Half of what a view may be old after an outage: long enough for a server that starts, short for its users."""
+STEADY_SECONDS: Final = 30.0
+"""A watch that has held for that long was no failed attempt: what ends it begins a new series."""
+SHORTEST_STREAM_SECONDS: Final = 1.0
+
+
+class Backoff:
+    """How long to wait before the next attempt: twice as long each time, up to a limit, and not all at once."""
+
+    def __init__(self, jitter: Callable[[], float] = lambda: 1.0) -> None:
+        self._jitter = jitter
+        self._seconds = FIRST_BACKOFF_SECONDS
+
+    def next_seconds(self, error: ApiError | Unreachable) -> float:
+        """Return how long to wait after this error: as long as the server asks for, if that is longer."""
+        seconds = self._seconds
+        self._seconds = min(LONGEST_BACKOFF_SECONDS, seconds * 2)
+        asked_for = error.retry_after_seconds if isinstance(error, ApiError) else 0.0
+        return max(seconds, asked_for) * self._jitter()
+
+    def reset(self) -> None:
+        """Start anew: an attempt went well."""
+        self._seconds = FIRST_BACKOFF_SECONDS
 
 
 class Sink(Protocol):
@@ -52,20 +76,27 @@ class Watcher:
     resync_seconds: float = 120.0
     jitter: Callable[[], float] = lambda: 1.0
     synced: asyncio.Event = field(default_factory=asyncio.Event)
+    recovered: Callable[[], None] = lambda: None
+    """Called after the first list that follows an interruption."""
+    _interrupted: bool = False
 
     async def run(self) -> None:
         """Keep the picture until cancelled."""
-        backoff = 0.5
+        backoff = Backoff(self.jitter)
+        loop = asyncio.get_running_loop()
         while True:
+            began = loop.time()
             try:
                 await self._list_and_watch()
-                backoff = 0.5
             except (ApiError, Unreachable) as error:
-                expired = isinstance(error, ApiError) and error.status == 410
-                if not expired:
+                if loop.time() - began >= STEADY_SECONDS:
+                    backoff.reset()
+                self._interrupted = True
+                if not (isinstance(error, ApiError) and error.status == EXPIRED):
                     _LOGGER.warning("watch interrupted", extra={"resource": self.resource.plural, "reason": str(error)})
-                    await asyncio.sleep(backoff * self.jitter())
-                    backoff = min(LONGEST_BACKOFF_SECONDS, backoff * 2)
+                await asyncio.sleep(backoff.next_seconds(error))
+            else:
+                backoff.reset()
 
     async def _list_and_watch(self) -> None:
         version = await self.list_once()
@@ -87,4 +118,7 @@ class Watcher:
         self.sink.replace(objects, int(version) if version.isdecimal() else None)
         del objects
         self.synced.set()
+        if self._interrupted:
+            self._interrupted = False
+            self.recovered()
         return version

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api.conditions import APPLY_FAILED, CONFLICT
 from vllm_operator.runtime.children import child_id, covers
-from vllm_operator.runtime.kube import BY_KIND, ApiError
+from vllm_operator.runtime.kube import BY_KIND, VLLM_DEPLOYMENTS, ApiError
 from vllm_operator.runtime.pinning import stamped
 from vllm_operator.runtime.status import Rendering
 
@@ -24,6 +24,9 @@ TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 NOT_IN_THE_SCHEMA = "failed to create typed patch object"
 """What the API server says, with a 500, of a field that the kind does not have, such as one of a newer Kubernetes in
 `spec.podTemplate` (apimachinery: managedfields/internal/structuredmerge.go)."""
+ABSENT = 404
+CONTENDED = 409
+"""Others write to the object so often that the API server gave up; a name that is not ours never comes out as this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,10 @@ class Wanted:
 def wanted_of(manifests: Iterable[Manifest]) -> tuple[Wanted, ...]:
     """Return manifests in the form in which they are applied and compared."""
     return tuple(Wanted(child_id(manifest), stamped(manifest)) for manifest in manifests)
+
+
+class OwnerGone(Exception):
+    """The VLLMDeployment has been deleted, and the watch has not told yet: nothing is to be made for it any more."""
 
 
 class Writer:
@@ -60,6 +67,24 @@ class Writer:
         live = self._children.of(key)
         return all(one.id in live for one in wanted)
 
+    async def confirm(self, key: str, uid: str, differing: Iterable[Wanted]) -> None:
+        """Ask whether the VLLMDeployment is still there, where one of its objects has vanished.
+
+        The garbage collector may have taken it because its owner is gone, and two watches come in no order: what is
+        made anew then would be an orphan.
+
+        Raises:
+            OwnerGone: it is not, or is being deleted, or is another of the same name.
+            ApiError: the API server refused to say.
+            Unreachable: it did not answer.
+        """
+        if not any(self._children.was_deleted(key, one.id) for one in differing):
+            return
+        namespace, name = key.split("/", 1)
+        owner = await self._kube.find(VLLM_DEPLOYMENTS, namespace, name)
+        if owner is None or owner["metadata"].get("uid") != uid or "deletionTimestamp" in owner["metadata"]:
+            raise OwnerGone(key)
+
     async def write(self, key: str, uid: str, one: Wanted) -> Rendering | None:
         """Apply one object; returns what stands in the way, None when it is done.
 
@@ -74,7 +99,7 @@ class Writer:
         try:
             answer = await self._apply(one, uid, known=child is not None)
         except ApiError as error:
-            if error.status in TRANSIENT and NOT_IN_THE_SCHEMA not in str(error):
+            if error.status == CONTENDED or (error.status in TRANSIENT and NOT_IN_THE_SCHEMA not in str(error)):
                 raise
             return Rendering(APPLY_FAILED, f"the {one.id[0]} {one.id[1]!r} was not accepted: {error}")
         if answer is None:
@@ -105,10 +130,15 @@ class Writer:
         try:
             return await self._kube.apply(one.manifest, force=False)
         except ApiError as error:
-            if error.status != 409:
+            if error.status != CONTENDED:
                 raise
+            refused = error
         metadata = one.manifest["metadata"]
-        found = await self._kube.get(BY_KIND[one.id[0]], metadata["namespace"], metadata["name"])
+        try:
+            found = await self._kube.get(BY_KIND[one.id[0]], metadata["namespace"], metadata["name"])
+        except ApiError as error:
+            # Gone again: whatever the refusal was about, the next attempt meets something else.
+            raise (refused if error.status == ABSENT else error) from None
         # By the uid alone: whatever else of the reference was edited is to be restored.
         if all(reference.get("uid") != uid for reference in found["metadata"].get("ownerReferences") or []):
             return None

@@ -72,6 +72,10 @@ class FakeKube:
         except KeyError:
             raise ApiError(404, "NotFound", f"{resource.plural} {name!r} not found") from None
 
+    async def find(self, resource: Resource, namespace: str, name: str) -> Object | None:
+        self.reads.append(("find", resource.kind, name))
+        return copy.deepcopy(self.objects.get((resource.plural, namespace, name)))
+
     async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str) -> None:
         self._write("delete", resource.kind, name)
         known = self.objects.get((resource.plural, namespace, name))

@@ -19,7 +19,7 @@ from vllm_operator.runtime.events import Recorder
 from vllm_operator.runtime.facts import FactsBook
 from vllm_operator.runtime.fleet import Fleet
 from vllm_operator.runtime.hub import NoHub
-from vllm_operator.runtime.kube import AUTOSCALERS, BY_KIND, DEPLOYMENTS, SERVICES, ApiError
+from vllm_operator.runtime.kube import AUTOSCALERS, BY_KIND, DEPLOYMENTS, SERVICES, VLLM_DEPLOYMENTS, ApiError
 from vllm_operator.runtime.planner import Planner
 from vllm_operator.runtime.pods import Pods
 from vllm_operator.runtime.queue import KeyQueue
@@ -83,6 +83,8 @@ class World:
     """Everything around one reconciler; `watch` brings what was written back, as the watches would."""
 
     kube: FakeKube = field(default_factory=FakeKube)
+    doubts: list[str] = field(default_factory=list)
+    """Every time that the reconciler asked for a fresh list."""
 
     def __post_init__(self) -> None:
         self.resources, self.children, self.pods = Resources(), Children(), Pods()
@@ -104,6 +106,7 @@ class World:
                 fleet=Fleet(self.cluster.snapshot, self.queue.add),
                 queue=self.queue,
                 late_queue=self.late,
+                doubted=lambda: self.doubts.append(KEY),
                 served=lambda: self.served,
                 writer=Writer(self.kube, self.children),
                 recorder=self.recorder,
@@ -436,6 +439,88 @@ async def test_a_server_that_cannot_answer_now_changes_no_status(world: World) -
     with pytest.raises(ApiError):
         await world.reconcile()
     assert world.kube.statuses == {}
+
+
+async def test_a_status_that_others_keep_from_being_written_is_not_lost(world: World) -> None:
+    def contended(verb: str, kind: str, name: str) -> None:
+        if verb == "status":
+            raise ApiError(409, "Conflict", "the object has been modified; please apply your changes to the latest")
+
+    world.kube.refuse = contended
+    with pytest.raises(ApiError):
+        await world.reconcile()
+    assert world.doubts
+
+    world.queue.done(KEY)  # as the worker does, whatever comes of a key
+    world.kube.refuse = lambda *_: None
+    await world.reconcile()
+    assert ("team", "model") in world.kube.statuses
+
+
+async def test_the_status_of_a_resource_that_is_gone_is_a_reason_to_look_and_no_error(world: World) -> None:
+    def gone(verb: str, kind: str, name: str) -> None:
+        if verb == "status":
+            raise ApiError(404, "NotFound", "not found")
+
+    world.kube.refuse = gone
+    await world.reconcile()
+    assert world.doubts
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["new", "known"])
+async def test_an_object_that_others_write_all_the_time_is_tried_again_and_not_called_refused(
+    world: World, known: bool
+) -> None:
+    if known:
+        await world.reconcile()
+        world.watch()
+        world.write_resource(resource(generation=2, version=50, workload={"contextLength": 2048}))
+
+    def contended(verb: str, kind: str, name: str) -> None:
+        if verb == "apply" and kind == "Deployment":
+            raise ApiError(409, "Conflict", "the object has been modified; please apply your changes to the latest")
+
+    world.kube.refuse = contended
+    statuses = dict(world.kube.statuses)
+    with pytest.raises(ApiError) as refused:
+        await world.reconcile()
+    assert refused.value.status == 409
+    assert world.kube.statuses == statuses
+
+
+@pytest.mark.parametrize("owner", ["gone", "made anew", "being deleted"])
+async def test_what_the_collector_took_is_not_made_anew_for_an_owner_that_is_gone(world: World, owner: str) -> None:
+    await world.reconcile()
+    world.watch()
+    if owner != "gone":
+        there = resource(uid="cr-2" if owner == "made anew" else "cr-1")
+        if owner == "being deleted":
+            there["metadata"]["deletionTimestamp"] = NOW
+        world.kube.put(VLLM_DEPLOYMENTS, there)
+    for plural in ("deployments", "services"):
+        del world.kube.objects[(plural, "team", "model")]
+    world.kube._next()
+    world.watch()
+    writes = len(world.kube.writes)
+
+    await world.reconcile()
+
+    assert world.kube.writes[writes:] == []
+    assert world.doubts
+
+
+async def test_what_somebody_took_is_made_anew_for_an_owner_that_is_there(world: World) -> None:
+    await world.reconcile()
+    world.watch()
+    world.kube.put(VLLM_DEPLOYMENTS, resource())
+    del world.kube.objects[("services", "team", "model")]
+    world.kube._next()
+    world.watch()
+
+    await world.reconcile()
+
+    assert ("services", "team", "model") in world.kube.objects
+    assert ("find", "VLLMDeployment", "model") in world.kube.reads
 
 
 async def test_the_objects_of_a_deleted_namesake_are_waited_for(world: World) -> None:

@@ -131,6 +131,37 @@ def test_a_deletion_that_the_watch_missed_is_found_by_the_list() -> None:
     assert len(resources) == 0
 
 
+def test_a_list_from_before_a_deletion_does_not_bring_the_resource_back() -> None:
+    resources = Resources()
+    resources.upsert(resource(version=5))
+    resources.remove(resource(version=7))
+    assert resources.replace(None, [resource(version=5)], 6) == set()
+    assert "team/model" not in resources
+    assert resources.upsert(resource(version=5)) is None, "nor does a watch that has to begin again"
+
+
+def test_a_list_from_before_a_resource_was_made_anew_does_not_bring_its_predecessor_back() -> None:
+    resources = Resources()
+    resources.upsert(resource(version=9, uid="cr-2"))
+    assert resources.replace(None, [resource(version=5)], 6) == set()
+    stored = resources.get("team/model")
+    assert stored is not None
+    assert stored.uid == "cr-2"
+
+
+def test_deletions_are_remembered_no_longer_than_until_a_newer_list() -> None:
+    resources, children = Resources(), Children()
+    for number in range(1, 1000, 2):
+        resources.upsert(resource(version=number, uid=f"cr-{number}"))
+        resources.remove(resource(version=number + 1, uid=f"cr-{number}"))
+        children.upsert(child(number, namespace=f"team-{number}"))
+        children.remove(child(number + 1, namespace=f"team-{number}"))
+    assert children.was_deleted("team-1/model", DEPLOYMENT)
+    resources.replace(None, [], 2000)
+    children.replace("Deployment", None, [], 2000)
+    assert resources.entries() == children.entries() == 0
+
+
 def test_the_deletion_of_a_predecessor_does_not_take_its_successor_along() -> None:
     resources = Resources()
     resources.upsert(resource(uid="new", version=9))
