@@ -140,19 +140,20 @@ def test_a_pod_without_a_node_is_told_with_the_schedulers_counts(api: Api, names
 
 
 def test_a_quota_that_refuses_the_pods_is_told(api: Api, namespace: str) -> None:
+    # One that could not be foreseen: a LimitRange might have given the pods the limits that it wants stated.
     quota = {
         "apiVersion": "v1",
         "kind": "ResourceQuota",
-        "metadata": {"name": "gpus", "namespace": namespace},
-        "spec": {"hard": {"requests.nvidia.com/gpu": "0"}},
+        "metadata": {"name": "limits", "namespace": namespace},
+        "spec": {"hard": {"limits.memory": "1Ti"}},
     }
     api.create(quota)
-    api.wait("ResourceQuota", "gpus", lambda obj: (obj.get("status") or {}).get("hard"), namespace)
+    api.wait("ResourceQuota", "limits", lambda obj: (obj.get("status") or {}).get("hard"), namespace)
 
     api.create(deployment(namespace, model=LLAMA_8B, workload=WORKLOAD))
 
     judged = api.wait("VLLMDeployment", "model", _is_degraded, namespace)
     degraded = condition(judged, "Degraded")
     assert degraded["reason"] == "PodsRefused"
-    assert "exceeded quota: gpus" in degraded["message"]
+    assert "failed quota: limits: must specify limits.memory" in degraded["message"]
     assert condition(judged, "Ready")["status"] == "False"

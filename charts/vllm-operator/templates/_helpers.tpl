@@ -90,6 +90,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [inference.networking.k8s.io]
   resources: [inferencepools]
   verbs: [create, delete, get, list, patch, watch]
+# What the namespace may ask for, to say before the pods are refused what they are refused for.
+- apiGroups: [""]
+  resources: [resourcequotas]
+  verbs: [list, watch]
 # Model facts (spec.model.configRef) and the logging configuration that keeps vLLM's last words.
 - apiGroups: [""]
   resources: [configmaps]

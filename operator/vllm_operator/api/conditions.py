@@ -62,6 +62,7 @@ NOT_STARTED: Final = "NotStarted"
 
 # Degraded
 AS_EXPECTED: Final = "AsExpected"
+QUOTA_EXCEEDED: Final = "QuotaExceeded"
 PODS_REFUSED: Final = "PodsRefused"
 UNSCHEDULABLE: Final = "Unschedulable"
 EVICTED: Final = "Evicted"

@@ -38,6 +38,7 @@ class ClusterState:
         self._claims: dict[str, ClaimRecord] = {}
         self._slices: dict[str, SliceRecord] = {}
         self._requests: dict[str, Counter[str]] = {}
+        self._requests_in: dict[str, Counter[str]] = {}
         self._taken: dict[PoolKey, Counter[DeviceKey]] = {}
         self._nodes_of_pool: dict[PoolKey, Counter[str]] = {}
         self._slices_of_node: dict[str, tuple[SliceRecord, ...]] = {}
@@ -152,6 +153,14 @@ class ClusterState:
         self._declarations = declared
         return self._changed()
 
+    def requested_by_others(self, owner: str) -> Mapping[str, int]:
+        """Return what the pods of a VLLMDeployment's namespace ask for without its own, and how many they are."""
+        held = Counter(self._requests_in.get(owner.partition("/")[0], _NOTHING))
+        for pod in self._owned_pods.get(owner, ()):
+            held.subtract(pod.requests)
+            held[PODS] -= 1
+        return held
+
     def snapshot(self) -> Inventory:
         """Return the inventory at this moment; the same object until something changes."""
         if self._snapshot is None:
@@ -169,6 +178,9 @@ class ClusterState:
 
     def _hold_pod(self, pod: PodRecord) -> None:
         self._pods[pod.uid] = pod
+        in_namespace = self._requests_in.setdefault(pod.namespace, Counter())
+        in_namespace.update(pod.requests)
+        in_namespace[PODS] += 1
         if pod.node_name is not None:
             held = self._requests.setdefault(pod.node_name, Counter())
             held.update(pod.requests)
@@ -178,6 +190,11 @@ class ClusterState:
 
     def _release_pod(self, pod: PodRecord) -> None:
         del self._pods[pod.uid]
+        in_namespace = self._requests_in[pod.namespace]
+        in_namespace.subtract(pod.requests)
+        in_namespace[PODS] -= 1
+        if not in_namespace[PODS]:
+            del self._requests_in[pod.namespace]
         if pod.node_name is not None:
             held = self._requests[pod.node_name]
             held.subtract(pod.requests)

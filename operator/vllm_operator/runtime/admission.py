@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from vllm_operator.api.v1alpha1 import VLLMDeployment
     from vllm_operator.cluster.inventory import Inventory
+    from vllm_operator.cluster.quotas import Shortage
     from vllm_operator.planning.plan import Plan
     from vllm_operator.runtime.facts import FactsBook
     from vllm_operator.runtime.planner import Planner
@@ -44,11 +45,13 @@ class Gatekeeper:
         snapshot: Callable[[], Inventory],
         facts: FactsBook,
         planner: Planner,
+        shortage: Callable[[str, Plan], Shortage | None],
         synced: Callable[[], bool],
     ) -> None:
         self._snapshot = snapshot
         self._facts = facts
         self._planner = planner
+        self._shortage = shortage
         self._synced = synced
 
     def review(self, new: Mapping[str, Any], old: Mapping[str, Any] | None, *, dry_run: bool) -> Answer:
@@ -90,7 +93,9 @@ class Gatekeeper:
             return Answer(warnings=_shortened((_verdict(plan), *plan.warnings)))
         if (problem := _overlay_problem(plan, deployment)) is not None:
             return Answer(problem)
-        return Answer(warnings=_shortened((*unknown, *_doubts(plan, known=facts is not None), *plan.warnings)))
+        shortage = self._shortage(key, plan)
+        short = (shortage.message,) if shortage is not None else ()
+        return Answer(warnings=_shortened((*unknown, *short, *_doubts(plan, known=facts is not None), *plan.warnings)))
 
 
 def _doubts(plan: Plan, *, known: bool) -> tuple[str, ...]:

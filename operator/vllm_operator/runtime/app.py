@@ -43,6 +43,7 @@ from vllm_operator.runtime.optional import OptionalKinds
 from vllm_operator.runtime.planner import Planner
 from vllm_operator.runtime.pods import Pods
 from vllm_operator.runtime.queue import KeyQueue
+from vllm_operator.runtime.quotas import Quotas, quota_watchers
 from vllm_operator.runtime.reconciler import Reconciler, Shared
 from vllm_operator.runtime.resources import Resources
 from vllm_operator.runtime.resync import Resync
@@ -126,6 +127,7 @@ class Operator:
         self._pods = Pods()
         self._cluster = ClusterState()
         self._planner = Planner(OperatorDefaults(image=settings.engine_image))
+        self._quotas = Quotas(self._cluster)
         self._fleet = Fleet(self._cluster.snapshot, self._queue.add)
         self._facts = FactsBook(kube, source, changed=self._queue.add)
         self._election = (
@@ -213,6 +215,7 @@ class Operator:
             cluster=self._cluster,
             facts=self._facts,
             fleet=self._fleet,
+            quotas=self._quotas,
             queue=self._queue,
             late_queue=self._late_queue,
             doubted=self._doubt,
@@ -248,6 +251,15 @@ class Operator:
                     )
                 )
         found += self._optional.watchers
+        found += quota_watchers(
+            self._kube,
+            self._quotas,
+            namespaces,
+            keys=lambda: self._resources,
+            queue=self._queue.add,
+            resync_seconds=seconds,
+            jitter=jitter,
+        )
         found += optional_watchers(
             self._kube,
             self._cluster,
@@ -265,7 +277,11 @@ class Operator:
         elif self._certificate is not None:
             self._certificate.load()
         gatekeeper = Gatekeeper(
-            snapshot=self._cluster.snapshot, facts=self._facts, planner=self._planner, synced=self._synced
+            snapshot=self._cluster.snapshot,
+            facts=self._facts,
+            planner=self._planner,
+            shortage=self._quotas.shortage,
+            synced=self._synced,
         )
         registry = handlers.registry(
             settings=self._settings,

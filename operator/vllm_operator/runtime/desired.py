@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from vllm_operator.api.status import VLLMDeploymentStatus
     from vllm_operator.api.v1alpha1 import VLLMDeployment
+    from vllm_operator.cluster.quotas import Shortage
     from vllm_operator.models.facts import ModelFacts
     from vllm_operator.planning.plan import Plan
     from vllm_operator.render.templates import Manifest
@@ -51,11 +52,14 @@ def desired_by_plan(
     workload: Child | None,
     keep: bool,
     served: Collection[str],
+    shortage: Shortage | None = None,
 ) -> Desired:
     """Return what the plan, and the pods that run already, ask for.
 
     `workload` is the Deployment of that name, if there is one, and `keep` says that pods of it hold GPUs: as long as
-    they are of the same spec they stay as they are. `served`: the optional kinds that the cluster has.
+    they are of the same spec they stay as they are. `served`: the optional kinds that the cluster has. `shortage`: what
+    the namespace's quotas do not let be made; where that is every replica, none is asked for, as a pod that was refused
+    is tried again ever less often.
 
     Raises:
         RenderError: the plan, or the spec's overlay, cannot be made into objects.
@@ -72,6 +76,9 @@ def desired_by_plan(
         why = "the deployment does not fit" if refused else "no GPU class is known that it could run on"
         return Desired(None, Rendering(reasons.WITHHELD, f"{why}{left}: {plan.message}"))
     plan = replace(plan, has_room_for_surge=_surges(plan, workload, uid, pods))
+    asked = deployment.spec.policy.admission is not Admission.OFF
+    if asked and workload is None and shortage is not None and not shortage.allowed:
+        return Desired(None, Rendering(reasons.QUOTA_EXCEEDED, shortage.message))
     manifests = render(plan, deployment, namespace=namespace, name=name, uid=uid)
     stale = pin is not None and not all(same_pods(pin.template, template) for template in _templates(manifests))
     manifests = [_pinned(manifest, pin, pods) for manifest in manifests]

@@ -81,6 +81,7 @@ class Resource:
 VLLM_DEPLOYMENTS: Final = Resource(f"{GROUP}/{VERSION}", "VLLMDeployment", PLURAL)
 NODES: Final = Resource("v1", "Node", "nodes", namespaced=False)
 PODS: Final = Resource("v1", "Pod", "pods")
+RESOURCE_QUOTAS: Final = Resource("v1", "ResourceQuota", "resourcequotas")
 CONFIG_MAPS: Final = Resource("v1", "ConfigMap", "configmaps")
 SECRETS: Final = Resource("v1", "Secret", "secrets")
 SERVICES: Final = Resource("v1", "Service", "services")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from vllm_operator.api.v1alpha1 import VLLMDeployment
+    from vllm_operator.cluster.quotas import Shortage
     from vllm_operator.cluster.state import ClusterState
     from vllm_operator.models.facts import ModelFacts
     from vllm_operator.planning.plan import Plan
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from vllm_operator.runtime.planner import Planner
     from vllm_operator.runtime.pods import Pods
     from vllm_operator.runtime.queue import KeyQueue
+    from vllm_operator.runtime.quotas import Quotas
     from vllm_operator.runtime.resources import Resources
     from vllm_operator.runtime.turns import Turns
     from vllm_operator.runtime.writer import Wanted, Writer
@@ -68,6 +70,7 @@ class Shared:
     cluster: ClusterState
     facts: FactsBook
     fleet: Fleet
+    quotas: Quotas
     doubted: Callable[[], None]
     """Called when the API server knows better than the picture of the VLLMDeployments."""
     served: Callable[[], frozenset[str]]
@@ -154,8 +157,10 @@ class Reconciler:
             shared.queue.add_after(key, LOADING_GRACE_SECONDS)
             return
         plan = self._plan(key, deployment, model)
+        shortage = shared.quotas.shortage(key, plan) if plan is not None else None
+        shared.quotas.waits(key, shortage)
         try:
-            brought = await self._bring_about(key, stored.uid, deployment, plan, model, previous)
+            brought = await self._bring_about(key, stored.uid, deployment, plan, model, previous, shortage)
         except OwnerGone:
             shared.doubted()
             return
@@ -165,6 +170,7 @@ class Reconciler:
             model=model,
             plan=plan,
             pinned_plan=pinned,
+            shortage=shortage,
             rendering=self._rendering(key, brought, plan),
             rollout_is_wanted=brought.settled,
         )
@@ -227,6 +233,7 @@ class Reconciler:
         shared = self._shared
         shared.facts.forget(key)
         shared.fleet.forget(key)
+        shared.quotas.forget(key)
         shared.recorder.forget(key)
         shared.queue.forget(key)
         for known in (self._settled, self._underway, self._late, self._late_problems):
@@ -256,6 +263,7 @@ class Reconciler:
         plan: Plan | None,
         model: ModelFacts | ModelError | None,
         previous: VLLMDeploymentStatus,
+        shortage: Shortage | None,
     ) -> _Brought:
         shared = self._shared
         live = shared.children.of(key)
@@ -268,6 +276,7 @@ class Reconciler:
             plan.has_room_for_surge if plan is not None else None,
             bound,
             shared.served(),
+            shortage,
         )
         settled = self._settled.get(key)
         if settled is not None and settled.inputs == (*inputs, _fingerprints(live)):
@@ -278,7 +287,7 @@ class Reconciler:
             desired = desired_without_plan(deployment, model, previous, has_objects=bool(live))
             return _Brought(desired.rendering, settled=desired.rendering.status == "True")
         try:
-            desired = self._desired(key, deployment, uid, plan, keep=bound)
+            desired = self._desired(key, deployment, uid, plan, keep=bound, shortage=shortage)
         except RenderError as error:
             return _Brought(Rendering(reasons.APPLY_FAILED, str(error)))
         wanted, rendering = desired.objects, desired.rendering
@@ -313,16 +322,20 @@ class Reconciler:
         self._underway.pop(key, None)
         return brought
 
-    def _desired(self, key: str, deployment: VLLMDeployment, uid: str, plan: Plan, *, keep: bool) -> Desired:
+    def _desired(
+        self, key: str, deployment: VLLMDeployment, uid: str, plan: Plan, *, keep: bool, shortage: Shortage | None
+    ) -> Desired:
         """As `desired_by_plan`, and the same again as long as it would be."""
         workload = self._shared.children.of(key).get(("Deployment", key.partition("/")[2]))
         served = self._shared.served()
-        rendered_from = (keep, workload.fingerprint if workload is not None and keep else None, served)
+        rendered_from = (keep, workload.fingerprint if workload is not None and keep else None, served, shortage)
         underway = self._underway.get(key)
         known = underway is not None and underway.plan is plan and underway.rendered_from == rendered_from
         if underway is not None and known and underway.desired is not None:
             return underway.desired
-        desired = desired_by_plan(plan, deployment, uid=uid, workload=workload, keep=keep, served=served)
+        desired = desired_by_plan(
+            plan, deployment, uid=uid, workload=workload, keep=keep, served=served, shortage=shortage
+        )
         if underway is not None and underway.plan is plan:
             self._underway[key] = replace(underway, rendered_from=rendered_from, desired=desired)
         return desired

@@ -22,6 +22,7 @@ from vllm_operator.runtime.children import Rollout
 from vllm_operator.runtime.facts import ReferenceMissing
 
 if TYPE_CHECKING:
+    from vllm_operator.cluster.quotas import Shortage
     from vllm_operator.models.errors import ModelError
     from vllm_operator.models.facts import ModelFacts
     from vllm_operator.planning.plan import Plan
@@ -73,6 +74,8 @@ class Situation:
     rollout_is_wanted: bool = False
     """Whether that Deployment is what this generation wants, and all else that a model is not served without exists."""
     failure: Failure | None = None
+    shortage: Shortage | None = None
+    """The quota that keeps replicas from being made."""
 
 
 def status_of(situation: Situation, *, now: str) -> VLLMDeploymentStatus:
@@ -229,6 +232,8 @@ def _available(situation: Situation) -> _Finding:
 def _degraded(situation: Situation) -> _Finding:
     if situation.failure is not None:
         return (reasons.DEGRADED, "True", situation.failure.reason, situation.failure.message)
+    if situation.shortage is not None:
+        return (reasons.DEGRADED, "True", reasons.QUOTA_EXCEEDED, situation.shortage.message)
     if situation.rollout is not None and situation.rollout.failure_message:
         return (reasons.DEGRADED, "True", reasons.PODS_REFUSED, situation.rollout.failure_message)
     if situation.rendering is not None and situation.rendering.reason == reasons.STALE:
@@ -251,7 +256,7 @@ def _ready(situation: Situation, found: list[_Finding]) -> _Finding:
         return (reasons.READY, "False", reasons.SCALED_TO_ZERO, "zero replicas are asked for")
     if rollout is not None and rollout.complete and situation.rollout_is_wanted:
         return (reasons.READY, "True", reasons.MODEL_SERVED, available[3])
-    if situation.failure is not None:
+    if situation.failure is not None or situation.shortage is not None:
         return (reasons.READY, "False", *degraded[2:])
     if rollout is not None and rollout.available:
         return (reasons.READY, "False", reasons.ROLLING_OUT, found[4][3])

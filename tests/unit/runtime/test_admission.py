@@ -19,18 +19,31 @@ from vllm_operator.runtime.admission import Answer, Gatekeeper
 from vllm_operator.runtime.facts import FactsBook
 from vllm_operator.runtime.hub import NoHub
 from vllm_operator.runtime.planner import Planner
+from vllm_operator.runtime.quotas import Quotas
 
 T4 = node("t4", memory_mib=15360, gpus=1, product="Tesla-T4")
 H100 = node("h100")
 
 
-def gatekeeper(*nodes: dict[str, Any], pods: tuple[dict[str, Any], ...] = (), synced: bool = True) -> Gatekeeper:
+def gatekeeper(
+    *nodes: dict[str, Any],
+    pods: tuple[dict[str, Any], ...] = (),
+    quota: dict[str, Any] | None = None,
+    synced: bool = True,
+) -> Gatekeeper:
     cluster = ClusterState()
+    quotas = Quotas(cluster)
+    if quota is not None:
+        quotas.upsert(quota)
     cluster.replace_nodes([project_node(obj) for obj in nodes])
     cluster.replace_pods([record for obj in pods if (record := project_pod(obj)) is not None])
     facts = FactsBook(FakeKube(), FactsSource(NoHub()), changed=lambda key: None)
     return Gatekeeper(
-        snapshot=cluster.snapshot, facts=facts, planner=Planner(OperatorDefaults()), synced=lambda: synced
+        snapshot=cluster.snapshot,
+        facts=facts,
+        planner=Planner(OperatorDefaults()),
+        shortage=quotas.shortage,
+        synced=lambda: synced,
     )
 
 
@@ -93,12 +106,25 @@ def test_a_spec_that_is_no_spec_is_refused_by_field() -> None:
     assert "contextLength" in refusal
 
 
+def test_a_quota_that_will_refuse_the_pods_is_a_warning() -> None:
+    quota = {"metadata": {"namespace": "team", "name": "gpus"}, "spec": {"hard": {"requests.nvidia.com/gpu": "0"}}}
+    answer = review(gatekeeper(H100, quota=quota), resource())
+    assert answer.refusal is None
+    assert any("ResourceQuota 'gpus' of namespace team allows 0" in warning for warning in answer.warnings)
+
+
 def test_a_fault_of_ours_admits_with_a_warning() -> None:
     def broken() -> Any:
         raise RuntimeError("a fault")
 
     facts = FactsBook(FakeKube(), FactsSource(NoHub()), changed=lambda key: None)
-    keeper = Gatekeeper(snapshot=broken, facts=facts, planner=Planner(OperatorDefaults()), synced=lambda: True)
+    keeper = Gatekeeper(
+        snapshot=broken,
+        facts=facts,
+        planner=Planner(OperatorDefaults()),
+        shortage=Quotas(ClusterState()).shortage,
+        synced=lambda: True,
+    )
     answer = review(keeper, resource())
     assert answer.refusal is None
     assert len(answer.warnings) == 1

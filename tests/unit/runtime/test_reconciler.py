@@ -23,6 +23,7 @@ from vllm_operator.runtime.kube import AUTOSCALERS, BY_KIND, DEPLOYMENTS, SERVIC
 from vllm_operator.runtime.planner import Planner
 from vllm_operator.runtime.pods import Pods
 from vllm_operator.runtime.queue import KeyQueue
+from vllm_operator.runtime.quotas import Quotas
 from vllm_operator.runtime.reconciler import Reconciler, Shared
 from vllm_operator.runtime.resources import Resources
 from vllm_operator.runtime.turns import Turns
@@ -89,6 +90,7 @@ class World:
     def __post_init__(self) -> None:
         self.resources, self.children, self.pods = Resources(), Children(), Pods()
         self.cluster = ClusterState()
+        self.quotas = Quotas(self.cluster)
         self.queue: KeyQueue[str] = KeyQueue()
         self.late: KeyQueue[str] = KeyQueue()
         self.facts = FactsBook(self.kube, FactsSource(NoHub()), changed=self.queue.add)
@@ -103,6 +105,7 @@ class World:
                 pods=self.pods,
                 cluster=self.cluster,
                 facts=self.facts,
+                quotas=self.quotas,
                 fleet=Fleet(self.cluster.snapshot, self.queue.add),
                 queue=self.queue,
                 late_queue=self.late,
