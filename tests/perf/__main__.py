@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.controlplane.build import ROOT
 from tests.perf import process, report
-from tests.perf.scenarios import burst
+from tests.perf.scenarios import burst, cold_start, idle, large
 from tests.perf.settings import FULL, QUICK
 
 if TYPE_CHECKING:
@@ -27,7 +27,12 @@ if TYPE_CHECKING:
     from tests.perf.settings import Sizes
 
 REPORT: Final = ROOT / "docs" / "reference" / "benchmarks.md"
-SCENARIOS: Final[dict[str, Callable[[Sizes], Awaitable[list[Section]]]]] = {"burst": burst.run}
+SCENARIOS: Final[dict[str, Callable[[Sizes], Awaitable[list[Section]]]]] = {
+    "burst": burst.run,
+    "cold-start": cold_start.run,
+    "idle": idle.run,
+    "large": large.run,
+}
 
 
 def main() -> int:

@@ -62,9 +62,9 @@ class AuditLog:
         self.requests += [_request(event) for event in map(json.loads, lines) if event["stage"] == "ResponseComplete"]
         return self.requests
 
-    def of_operator(self) -> list[Request]:
-        """Return the operator's requests among those that were read."""
-        return [request for request in self.requests if request.user == OPERATOR]
+    def of_operator(self, *, since: int = 0) -> list[Request]:
+        """Return the operator's requests among those that were read, the first so many of all aside."""
+        return [request for request in self.requests[since:] if request.user == OPERATOR]
 
 
 def writes(requests: Iterable[Request]) -> Counter[str]:

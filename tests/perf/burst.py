@@ -87,9 +87,10 @@ class Applied:
     status: Manifest
 
 
-async def created(place: Stage, count: int) -> Burst:
+async def created(place: Stage, count: int, *, first: int = 0) -> Burst:
     """Create resources, and wait until the operator has written everything for them."""
-    return await _burst(place, "create", CREATED, [objects.resource(NAMESPACE, number) for number in range(count)])
+    numbers = range(first, first + count)
+    return await _burst(place, "create", CREATED, [objects.resource(NAMESPACE, number) for number in numbers])
 
 
 async def changed(place: Stage, count: int) -> Burst:

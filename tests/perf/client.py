@@ -89,9 +89,10 @@ class Client:
         """Apply an object by server-side apply."""
         return (await self.send("PATCH", f"{path}?fieldManager=bench&force=true", body, APPLY)).ok()
 
-    async def delete(self, path: str) -> None:
-        """Delete an object."""
-        (await self.send("DELETE", path)).ok()
+    async def delete(self, path: str, *, grace_seconds: int | None = None) -> None:
+        """Delete an object; without grace a pod goes at once, as where its kubelet has ended it."""
+        body = {} if grace_seconds is None else {"gracePeriodSeconds": grace_seconds}
+        (await self.send("DELETE", path, body)).ok()
 
     async def list(self, path: str) -> AsyncIterator[Manifest]:
         """Yield all objects of a collection."""

@@ -35,17 +35,17 @@ class Metrics:
         """Return what was added: for counters and histograms."""
         return Metrics({sample: value - earlier.samples.get(sample, 0.0) for sample, value in self.samples.items()})
 
-    def total(self, name: str, **labels: str) -> float:
+    def total(self, metric: str, /, **labels: str) -> float:
         """Return the sum of all samples of a name that have these labels."""
         wanted = set(labels.items())
-        return sum(value for (known, given), value in self.samples.items() if known == name and wanted <= given)
+        return sum(value for (known, given), value in self.samples.items() if known == metric and wanted <= given)
 
-    def mean(self, histogram: str, **labels: str) -> float:
+    def mean(self, histogram: str, /, **labels: str) -> float:
         """Return the mean of what a histogram has seen; 0 when it has seen nothing."""
         count = self.total(f"{histogram}_count", **labels)
         return self.total(f"{histogram}_sum", **labels) / count if count else 0.0
 
-    def quantile(self, histogram: str, share: float, **labels: str) -> float:
+    def quantile(self, histogram: str, share: float, /, **labels: str) -> float:
         """Return the upper bound of the bucket that holds a quantile: never less than the quantile itself."""
         buckets: dict[float, float] = {}
         for (name, given), value in self.samples.items():

@@ -1,0 +1,70 @@
+"""Scenario: one of very many nodes changes, and only those who depend on it are looked at again."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+from typing import TYPE_CHECKING
+
+from tests.perf import objects
+from tests.perf.client import at_once
+from tests.perf.figures import Section
+from tests.perf.process import load
+from tests.perf.stage import NAMESPACE
+
+if TYPE_CHECKING:
+    from tests.perf.settings import Sizes
+    from tests.perf.stage import Stage
+
+DEPENDENTS = 5
+NODE = "node-00000"
+LONGEST_SECONDS = 1.0
+
+
+async def one_node_changes(place: Stage, sizes: Sizes, where: str) -> Section:
+    """Cordon the node to which five resources are bound by their selector."""
+    section = Section(
+        f"One node changes: {where}",
+        f"A node is cordoned; {DEPENDENTS} resources allow no other, the rest have many like it.",
+        load=load(),
+    )
+    await _bound_to_the_node(place)
+    metrics, before = place.operator_metrics(), len(place.audit.read())
+    begun = time.time()
+    await place.client.merge(f"{objects.NODES_PATH}/{NODE}", {"spec": {"unschedulable": True}})
+
+    def written() -> list[float]:
+        place.audit.read()
+        return [request.ended for request in place.audit.of_operator(since=before) if request.is_write]
+
+    await place.until(lambda: len(written()) >= DEPENDENTS, seconds=60, what=f"{DEPENDENTS} statuses")
+    await place.quiet()
+    added = place.operator_metrics().since(metrics)
+    section.at_most("those who depend on it are judged anew after", max(written()) - begun, LONGEST_SECONDS, unit="s")
+    section.equal("statuses written", len(written()), DEPENDENTS)
+    section.equal("resources looked at", int(added.total("vllm_operator_reconcile_seconds_count")), DEPENDENTS)
+    await place.client.merge(f"{objects.NODES_PATH}/{NODE}", {"spec": {"unschedulable": None}})
+    await place.until(lambda: len(written()) >= 2 * DEPENDENTS, seconds=60, what=f"{DEPENDENTS} further statuses")
+    return section
+
+
+async def _bound_to_the_node(place: Stage) -> None:
+    before = len(place.audit.read())
+    await at_once(
+        partial(place.client.create, objects.RESOURCES.format(NAMESPACE), _bound(number))
+        for number in range(DEPENDENTS)
+    )
+
+    def done() -> bool:
+        place.audit.read()
+        return sum(request.is_write for request in place.audit.of_operator(since=before)) >= 3 * DEPENDENTS
+
+    await place.until(done, seconds=60, what=f"{DEPENDENTS} resources")
+    await place.quiet()
+
+
+def _bound(number: int) -> objects.Manifest:
+    resource = objects.resource(NAMESPACE, number, among=objects.MODELS[:1])
+    resource["metadata"]["name"] = f"bound-{number}"
+    resource["spec"]["gpu"] = {"nodeSelector": {"kubernetes.io/hostname": NODE}}
+    return resource
