@@ -56,26 +56,34 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def load_inventory(*, nodes_file: str | None, cluster: bool, must_have_nodes: bool = False) -> Inventory | None:
-    """Return the inventory of a file or of the cluster, None when neither is asked for.
+def load_inventory(*, nodes_file: str | None, cluster: bool) -> Inventory | None:
+    """Return the inventory of a file or of the cluster, None when neither is asked for. Raises `UnreadableInput`."""
+    from vllm_operator.cluster.documents import read_inventory
+
+    objects = load_objects(nodes_file=nodes_file, cluster=cluster)
+    return read_inventory(objects) if objects is not None else None
+
+
+def load_objects(
+    *, nodes_file: str | None, cluster: bool, must_have_nodes: bool = False
+) -> list[Mapping[str, Any]] | None:
+    """Return the objects of a file or of the cluster, None when neither is asked for.
 
     `must_have_nodes`: a file without any is the wrong file, and not a cluster on which nothing fits.
 
     Raises `UnreadableInput`.
     """
-    from vllm_operator.cluster.documents import read_inventory
-
     if nodes_file is not None:
         documents = read_documents(nodes_file)
         if must_have_nodes:
             _refuse_without_nodes(nodes_file, documents)
-        return read_inventory(documents)
+        return documents
     if cluster:
         from vllm_operator.cli.cluster_objects import list_cluster
         from vllm_operator.cli.kube_api import ApiServerError
 
         try:
-            return read_inventory(list_cluster())
+            return list(list_cluster())
         except ApiServerError as error:
             raise UnreadableInput(str(error)) from error
     return None

@@ -114,6 +114,7 @@ def _placement(placement: Placement | None) -> dict[str, Any]:
         "gpuProduct": placement.gpu_class.product,
         "gpuMemoryBytes": placement.gpu_class.memory_bytes,
         "gpusPerReplica": placement.gpus_per_replica,
+        "nodesPerReplica": placement.nodes_per_replica,
         "nodes": list(placement.nodes),
     }
 
@@ -125,6 +126,7 @@ def _alternative(alternative: Alternative) -> dict[str, Any]:
         "gpuProduct": gpu_class.product,
         "gpuMemoryBytes": gpu_class.memory_bytes,
         "gpusPerReplica": alternative.gpus_per_replica,
+        "nodesPerReplica": alternative.nodes_per_replica,
         "verdict": alternative.verdict.value,
         "oomRisk": alternative.oom_risk.value if alternative.oom_risk is not None else None,
         "headroomBytes": alternative.headroom_bytes,

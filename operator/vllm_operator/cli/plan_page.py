@@ -8,7 +8,7 @@ from math import log2
 from typing import TYPE_CHECKING
 
 from vllm_operator.planning.plan import Verdict
-from vllm_operator.planning.wording import gpus
+from vllm_operator.planning.wording import gpus_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -104,7 +104,7 @@ def _alternatives(alternatives: tuple[Alternative, ...]) -> Iterator[str]:
         return
     rows = [
         (
-            gpus(alternative.gpus_per_replica, alternative.gpu_class),
+            gpus_of(alternative),
             alternative.verdict.value,
             "-" if alternative.max_context is None else f"{alternative.max_context:,}",
             "-" if alternative.max_concurrency is None else f"{alternative.max_concurrency:,}",
@@ -143,7 +143,7 @@ def _frontiers(alternatives: Sequence[Alternative]) -> Iterator[str]:
         hue = round(number * 360 / len(drawn))
         path = " ".join(f"{(x - left) / (right - left) * 1000:.0f},{300 - y / top * 290:.0f}" for x, y in points)
         lines.append(f'<polyline points="{path}" fill="none" stroke="hsl({hue} 60% 45%)" stroke-width="3"/>')
-        name = escape(gpus(found.gpus_per_replica, found.gpu_class))
+        name = escape(gpus_of(found))
         names.append(f'<li><span style="color:hsl({hue} 60% 45%)">■</span> {name}</li>')
     yield "<h2>Sequences at once, by context</h2>"
     yield (
@@ -155,7 +155,7 @@ def _frontiers(alternatives: Sequence[Alternative]) -> Iterator[str]:
     heads = ("GPUs", *(f"{row.max_concurrency:,} at once" for row in drawn[0][0].by_concurrency))
     rows = [
         (
-            gpus(found.gpus_per_replica, found.gpu_class),
+            gpus_of(found),
             *(f"{row.context_length:,}" if row.context_length else "-" for row in found.by_concurrency),
         )
         for found, _ in drawn

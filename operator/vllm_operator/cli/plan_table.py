@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from vllm_operator.planning.memory import GIB
 from vllm_operator.planning.plan import Verdict
-from vllm_operator.planning.wording import class_name, gpus, have_gib
+from vllm_operator.planning.wording import class_name, gpus_of, have_gib
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -156,7 +156,7 @@ def _trade_offs(entry: Judged) -> Iterator[str]:
 
 def _trade_off_row(alternative: Alternative, figures: Iterable[int]) -> tuple[str, ...]:
     """A class with its figures; a dash where nothing holds."""
-    name = gpus(alternative.gpus_per_replica, alternative.gpu_class)
+    name = gpus_of(alternative)
     return (name, *(f"{figure:,}" if figure else "-" for figure in figures))
 
 
@@ -184,7 +184,7 @@ def _alternatives(alternatives: tuple[Alternative, ...]) -> Iterator[str]:
         headroom = alternative.headroom_bytes
         rows.append(
             (
-                gpus(alternative.gpus_per_replica, alternative.gpu_class),
+                gpus_of(alternative),
                 alternative.verdict.value,
                 alternative.oom_risk.value if alternative.oom_risk is not None else "-",
                 "-" if headroom is None else f"{headroom / GIB:.1f}",

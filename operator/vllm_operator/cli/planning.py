@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from vllm_operator.cli.nodes import UnreadableInput, add_source, load_inventory
+from vllm_operator.cli.nodes import UnreadableInput, add_source, load_objects
 from vllm_operator.cli.prices import cost_of
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vllm_operator.cli.documents import Documents
     from vllm_operator.cli.prices import GpuPrice
     from vllm_operator.cluster.inventory import Inventory
+    from vllm_operator.planning.defaults import Capabilities
     from vllm_operator.planning.plan import Alternative, Plan
 
 EXIT_FITS = 0
@@ -47,6 +48,12 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--facts", metavar="DIR", help="directory with the model's config.json (and its weights or their index)"
     )
+    parser.add_argument(
+        "--multi-node",
+        action="store_true",
+        help="plan as if LeaderWorkerSet were installed, which runs one replica on several nodes; otherwise the "
+        "cluster says it, or its CustomResourceDefinition among the objects given",
+    )
 
 
 def judge(args: argparse.Namespace) -> tuple[Judged, ...]:
@@ -58,26 +65,36 @@ def judge(args: argparse.Namespace) -> tuple[Judged, ...]:
     from vllm_operator.cli.documents import read_deployments
 
     documents = read_deployments(args.filename)
-    inventory = _inventory(args, documents)
+    inventory, capabilities = _cluster(args, documents)
     prices = args.gpu_price_per_hour if "gpu_price_per_hour" in args else ()
-    return tuple(_judge(deployment, documents, inventory, args.facts, prices) for deployment in documents.deployments)
+    return tuple(
+        _judge(deployment, documents, inventory, capabilities, args.facts, prices)
+        for deployment in documents.deployments
+    )
 
 
-def _inventory(args: argparse.Namespace, documents: Documents) -> Inventory:
-    inventory = load_inventory(nodes_file=args.nodes, cluster=args.cluster, must_have_nodes=True)
-    if inventory is not None:
-        return inventory
-    if not any(obj.get("kind") == "Node" for obj in documents.others):
-        raise UnreadableInput("say where the nodes are: --nodes FILE or --cluster")
+def _cluster(args: argparse.Namespace, documents: Documents) -> tuple[Inventory, Capabilities]:
+    """What there is to run on, and what the cluster can do besides."""
+    from vllm_operator.cli.capabilities import capabilities_in, capabilities_of_cluster
     from vllm_operator.cluster.documents import read_inventory
+    from vllm_operator.planning.defaults import Capabilities
 
-    return read_inventory(documents.others)
+    objects = load_objects(nodes_file=args.nodes, cluster=args.cluster, must_have_nodes=True)
+    if objects is None and not any(obj.get("kind") == "Node" for obj in documents.others):
+        raise UnreadableInput("say where the nodes are: --nodes FILE or --cluster")
+    inventory = read_inventory(documents.others if objects is None else objects)
+    if args.multi_node:
+        return inventory, Capabilities(leader_worker_sets=True)
+    if args.cluster:
+        return inventory, capabilities_of_cluster()
+    return inventory, capabilities_in([*(objects or ()), *documents.others])
 
 
 def _judge(
     deployment: VLLMDeployment,
     documents: Documents,
     inventory: Inventory,
+    capabilities: Capabilities,
     facts_directory: str | None,
     prices: Sequence[GpuPrice],
 ) -> Judged:
@@ -87,11 +104,11 @@ def _judge(
     facts, missing = facts_for(deployment, directory=facts_directory, config_maps=documents.config_maps)
     metadata = deployment.metadata
     credited = inventory.crediting(f"{metadata.namespace}/{metadata.name}")
-    planned = plan(deployment.spec, facts, credited)
+    planned = plan(deployment.spec, facts, credited, capabilities=capabilities)
     return Judged(
         deployment=deployment,
         plan=planned,
-        alternatives=compare(deployment.spec, facts, credited),
+        alternatives=compare(deployment.spec, facts, credited, capabilities=capabilities),
         objects=_objects(deployment, planned),
         facts_missing=missing,
         cost_per_million_tokens=cost_of(planned, prices),

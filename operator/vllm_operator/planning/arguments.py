@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vllm_operator.planning.families import Family
     from vllm_operator.planning.request import Request
     from vllm_operator.planning.search import Candidate
+    from vllm_operator.planning.tuning import Parallelism
 
 
 FIRST_BLACKWELL_CAPABILITY = (10, 0)
@@ -126,9 +127,10 @@ def _parallelism(request: Request, candidate: Candidate) -> Iterator[Flag]:
     if spread.tensor > 1 or request.tensor_parallel_size is not None:
         yield _flag("tensor-parallel-size", spread.tensor, _why_tensor(request, candidate))
     if spread.pipeline > 1:
-        asked = request.pipeline_parallel_size is not None
-        why = "spec.engine.pipelineParallelSize" if asked else "no tensor parallel size of one node holds the model"
-        yield _flag("pipeline-parallel-size", spread.pipeline, why)
+        yield _flag("pipeline-parallel-size", spread.pipeline, _why_pipeline(request, spread))
+    if spread.nodes > 1:
+        why = "as many stages on each node; vLLM's own processes talk to each other, without Ray"
+        yield _flag("nnodes", spread.nodes, why)
     if spread.data > 1:
         yield _flag("data-parallel-size", spread.data, "spec.engine.dataParallelSize")
     if spread.expert:
@@ -137,9 +139,19 @@ def _parallelism(request: Request, candidate: Candidate) -> Iterator[Flag]:
         yield _switch("enable-expert-parallel", why)
 
 
+def _why_pipeline(request: Request, spread: Parallelism) -> str:
+    if request.pipeline_parallel_size is not None:
+        return "spec.engine.pipelineParallelSize"
+    if spread.nodes > 1:
+        return "no single node holds the model; stages pass activations on once, tensor parallelism stays in a node"
+    return "no tensor parallel size of one node holds the model"
+
+
 def _why_tensor(request: Request, candidate: Candidate) -> str:
     if request.tensor_parallel_size is not None:
         return "spec.engine.tensorParallelSize"
+    if candidate.parallelism.nodes > 1:
+        return "as many GPUs of each node as it takes for the fewest pipeline stages"
     return f"fewest {candidate.capacity.gpu_class.product or 'GPU'}s of one node that hold the workload"
 
 

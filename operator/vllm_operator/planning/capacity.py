@@ -1,6 +1,6 @@
 """Where replicas could go: the offers of an inventory that a request may use, and how many replicas they hold.
 
-Only whole nodes count: a replica's GPUs are never added up over two nodes.
+Only whole nodes count: a pod's GPUs are never added up over two nodes. A replica of several nodes is as many pods.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from vllm_operator.cluster.records import Sharing, Taint
 from vllm_operator.planning.host import ENGINE_ALONE, HostNeed, HostRoom
+from vllm_operator.planning.packing import groups_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
@@ -169,8 +170,8 @@ class ClassCapacity:
     offers: tuple[GpuOffer, ...]
     slots: Mapping[Slot, int] = field(repr=False)
     host: HostNeed = ENGINE_ALONE
-    _rooms: dict[int, Room] = field(default_factory=dict, compare=False, repr=False)
-    """Rooms by group size, counted once."""
+    _rooms: dict[tuple[int, int], Room] = field(default_factory=dict, compare=False, repr=False)
+    """Rooms by the GPUs of a pod and the pods of a replica, counted once."""
     _names: dict[int, tuple[str, ...]] = field(default_factory=dict, compare=False, repr=False)
     """Names by group size, sorted once."""
 
@@ -189,12 +190,50 @@ class ClassCapacity:
         """Nodes that are cordoned, not ready or unhealthy: they may come back."""
         return sum(nodes for slot, nodes in self.slots.items() if not slot.usable and not slot.declared)
 
-    def room(self, gpus_per_replica: int) -> Room:
-        """How many replicas of that many GPUs the nodes hold, each within one node."""
-        room = self._rooms.get(gpus_per_replica)
+    def room(self, gpus_per_node: int, nodes: int = 1) -> Room:
+        """How many replicas the nodes hold that take that many GPUs on each of so many nodes."""
+        room = self._rooms.get((gpus_per_node, nodes))
         if room is None:
-            room = self._rooms[gpus_per_replica] = self._count(gpus_per_replica)
+            room = self._count(gpus_per_node) if nodes == 1 else self._count_groups(gpus_per_node, nodes)
+            self._rooms[gpus_per_node, nodes] = room
         return room
+
+    def _count_groups(self, gpus: int, nodes: int) -> Room:
+        """Count replicas that are spread; nodes that exist and nodes that are declared may hold one together."""
+        declared = self._slots_of_pods(gpus, declared=True)
+        return Room(
+            free=groups_of(nodes, self._slots_of_pods(gpus, free=True)),
+            allocatable=groups_of(nodes, self._slots_of_pods(gpus)),
+            declared=groups_of(nodes, [*self._slots_of_pods(gpus), *declared]) if declared else 0,
+            free_of_gpus=groups_of(nodes, self._slots_of_pods(gpus, free=True, by_gpus_alone=True)),
+        )
+
+    def spread_of(self, gpus_per_node: int, groups: int) -> tuple[int, int, int]:
+        """How many pods that many groups could have at most: right now, once GPUs are freed, and on declared nodes."""
+        free, freed, declared = (
+            sum(nodes * min(pods, groups) for pods, nodes in slots)
+            for slots in (
+                self._slots_of_pods(gpus_per_node, free=True),
+                self._slots_of_pods(gpus_per_node),
+                self._slots_of_pods(gpus_per_node, declared=True),
+            )
+        )
+        return free, freed, declared
+
+    def _slots_of_pods(
+        self, gpus: int, *, free: bool = False, declared: bool = False, by_gpus_alone: bool = False
+    ) -> list[tuple[int, int]]:
+        """Return how many pods of that many GPUs a node holds, and how many such nodes there are."""
+        found = []
+        for slot, nodes in self.slots.items():
+            if slot.declared is not declared or (free and not slot.usable):
+                continue
+            by_gpus = (slot.free if free else slot.allocatable) // gpus
+            host = slot.host_free if free else slot.host_allocatable
+            pods = by_gpus if by_gpus_alone else self._replicas(by_gpus, gpus, host)
+            if pods:
+                found.append((pods, nodes))
+        return found
 
     def _count(self, gpus: int) -> Room:
         free = allocatable = declared = free_of_gpus = 0
@@ -213,13 +252,13 @@ class ClassCapacity:
         by_host = host.replicas(self.host.request(gpus)) if host is not None else None
         return by_gpus if by_host is None else min(by_gpus, by_host)
 
-    def node_names(self, gpus_per_replica: int) -> tuple[str, ...]:
-        """Names of the nodes that are big enough for one replica, sorted; declared capacity has no nodes yet."""
-        names = self._names.get(gpus_per_replica)
+    def node_names(self, gpus_per_pod: int) -> tuple[str, ...]:
+        """Names of the nodes that are big enough for one pod, sorted; declared capacity has no nodes yet."""
+        names = self._names.get(gpus_per_pod)
         if names is None:
             existing = (offer for offer in self.offers if not offer.declared)
-            names = tuple(sorted(offer.node.name for offer in existing if self._is_big_enough(offer, gpus_per_replica)))
-            self._names[gpus_per_replica] = names
+            names = tuple(sorted(offer.node.name for offer in existing if self._is_big_enough(offer, gpus_per_pod)))
+            self._names[gpus_per_pod] = names
         return names
 
     def _is_big_enough(self, offer: GpuOffer, gpus: int) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from vllm_operator.planning.affinity import selector_terms
 from vllm_operator.planning.arguments import command_line, pinned_revision
 from vllm_operator.planning.decision import HOLDS, decide
-from vllm_operator.planning.defaults import OperatorDefaults
+from vllm_operator.planning.defaults import Capabilities, OperatorDefaults
 from vllm_operator.planning.fanout import inputs_read
 from vllm_operator.planning.messages import message_of, warnings_of
 from vllm_operator.planning.performance import performance_of
@@ -34,6 +34,7 @@ HASH_DIGITS = 16
 TRADE_OFF_CONCURRENCIES = (1, 4, 16, 64, 256)
 TRADE_OFF_CONTEXTS = (2_048, 4_096, 8_192, 16_384, 32_768, 65_536, 131_072, 262_144, 524_288, 1_048_576)
 _DEFAULTS = OperatorDefaults()
+_PLAIN = Capabilities()
 
 
 def plan(
@@ -42,13 +43,14 @@ def plan(
     inventory: Inventory,
     *,
     defaults: OperatorDefaults = _DEFAULTS,
+    capabilities: Capabilities = _PLAIN,
 ) -> Plan:
     """Judge a deployment and plan it. `facts` is None while the model is unknown; `inventory` credits its own pods.
 
     The plan is renderable whenever there is a class to run on, whatever the verdict: the admission mode decides
     whether it is rendered.
     """
-    request = request_of(spec, defaults)
+    request = request_of(spec, defaults, capabilities)
     decision = decide(request, facts, inventory)
     suggestions = suggest(decision, inventory)
     best = decision.best
@@ -91,7 +93,7 @@ def plan(
         reasons=reasons if best is not None else (),
         trade_offs=_trade_offs(decision),
         performance=performance_of(request, decision.facts, best) if decision.verdict in HOLDS else None,
-        inputs_read=inputs_read(request, gpus_per_replica=best.parallelism.gpus if best else 1),
+        inputs_read=inputs_read(request, decision.verdict, best.parallelism if best else None),
     )
     return replace(unhashed, hash=_hash(unhashed, request))
 
@@ -103,8 +105,9 @@ def _placement(decision: Decision) -> Placement | None:
     return Placement(
         gpu_class=best.capacity.gpu_class,
         gpus_per_replica=best.parallelism.gpus,
-        nodes=best.capacity.node_names(best.parallelism.gpus),
+        nodes=best.capacity.node_names(best.parallelism.gpus_per_node),
         node_selector_terms=selector_terms(best.capacity, decision.capacity),
+        nodes_per_replica=best.parallelism.nodes,
     )
 
 
@@ -139,9 +142,10 @@ def compare(
     inventory: Inventory,
     *,
     defaults: OperatorDefaults = _DEFAULTS,
+    capabilities: Capabilities = _PLAIN,
 ) -> tuple[Alternative, ...]:
     """The best way found on each GPU class that was looked at, best first: what `plan` chose from."""
-    decision = decide(request_of(spec, defaults), facts, inventory)
+    decision = decide(request_of(spec, defaults, capabilities), facts, inventory)
     firsts: dict[GpuClass, Candidate] = {}
     for candidate in decision.candidates:
         firsts.setdefault(candidate.capacity.gpu_class, candidate)
@@ -154,6 +158,7 @@ def _alternative(candidate: Candidate, facts: ModelFacts | None, asked: int | No
     return Alternative(
         gpu_class=candidate.capacity.gpu_class,
         gpus_per_replica=candidate.parallelism.gpus,
+        nodes_per_replica=candidate.parallelism.nodes,
         verdict=candidate.verdict,
         oom_risk=candidate.risk,
         headroom_bytes=candidate.need.headroom_bytes if candidate.need is not None else None,
@@ -178,6 +183,9 @@ def _hash(unhashed: Plan, request: Request) -> str:
         "checkpoint": unhashed.checkpoint_bytes,
         **request.rendered_sections,
     }
+    if placement is not None and placement.nodes_per_replica > 1:
+        # Said only of several nodes, so that the plans of one keep the hash that their pods bear.
+        rendered["nodes"] = placement.nodes_per_replica
     text = json.dumps(rendered, sort_keys=True, default=_plain)
     return hashlib.sha256(text.encode()).hexdigest()[:HASH_DIGITS]
 
@@ -190,4 +198,4 @@ def _plain(value: object) -> object:
     return dump(mode="json", exclude_defaults=True)
 
 
-__all__ = ["OperatorDefaults", "Plan", "compare", "plan"]
+__all__ = ["Capabilities", "OperatorDefaults", "Plan", "compare", "plan"]

@@ -11,6 +11,14 @@ IMAGE_REPOSITORY_SUFFIXES = {"amd": "-rocm"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What the cluster can do besides running pods, as far as a plan depends on it."""
+
+    leader_worker_sets: bool = False
+    """Whether LeaderWorkerSet is installed: only then can one replica be spread over several nodes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OperatorDefaults:
     """Settings of the operator that a plan depends on."""
 

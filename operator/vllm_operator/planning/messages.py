@@ -5,14 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vllm_operator.cluster.records import Sharing
-from vllm_operator.planning.flags import flags_of
+from vllm_operator.planning.flags import KNOWN_VERSIONS, flags_of
 from vllm_operator.planning.forecast import forecast
-from vllm_operator.planning.hardware import smallest_node_that_fits
+from vllm_operator.planning.hardware import smallest_group_that_fits, smallest_node_that_fits
 from vllm_operator.planning.plan import OomRisk, Verdict
 from vllm_operator.planning.refusals import refusals_of
+from vllm_operator.planning.request import OneNodeOnly
 from vllm_operator.planning.wording import (
     class_name,
-    gpus,
+    gpus_of_candidate,
     have_gib,
     need_gib,
     need_of_host,
@@ -29,16 +30,20 @@ if TYPE_CHECKING:
     from vllm_operator.planning.search import Candidate
 
 SHOWN_NODES = 3
+LEADER_WORKER_SET_URL = "https://lws.sigs.k8s.io"
 
 
 def message_of(decision: Decision, suggestions: tuple[Suggestion, ...]) -> str:
     """One sentence with the numbers, and the verified ways out."""
     text = _statement(decision)
+    is_suggested = bool(suggestions) and decision.request.one_node_only is OneNodeOnly.CACHE_ON_ONE_NODE
+    says_more = not is_suggested and (not suggestions or _exceeds_a_node(decision))
+    across = _across_nodes(decision) if says_more else ""
     if not suggestions:
-        return f"{text} {_what_would_hold_it(decision)}".rstrip()
+        return " ".join(part for part in (text, _what_would_hold_it(decision), across) if part)
     fixes = "; ".join(f"({number}) {suggestion.summary}" for number, suggestion in enumerate(suggestions, 1))
     head = "To make it fit" if decision.verdict is Verdict.DOES_NOT_FIT else "To start now"
-    return f"{text} {head}: {fixes}."
+    return " ".join(part for part in (text, f"{head}: {fixes}.", across) if part)
 
 
 def _statement(decision: Decision) -> str:
@@ -74,11 +79,44 @@ def _what_would_hold_it(decision: Decision) -> str:
     return f"No change of the spec makes it fit on these nodes; a node with {number} × {product} would hold it."
 
 
+def _exceeds_a_node(decision: Decision) -> bool:
+    """Whether not even the weights find room on one node: what else would make it fit then costs quality."""
+    return decision.best is not None and decision.best.need is not None and _field(decision.best) == "spec.model"
+
+
+def _across_nodes(decision: Decision) -> str:
+    """How many nodes would hold together what none of them holds alone, and what is missing for that."""
+    if decision.verdict is not Verdict.DOES_NOT_FIT:
+        return ""
+    group = smallest_group_that_fits(decision)
+    if group is None or group.need is None:
+        return ""
+    spread = group.parallelism
+    there = group.capacity.room(spread.gpus_per_node).allocatable
+    how = (
+        f"{gpus_of_candidate(group)} would hold it together, as {spread.pipeline} pipeline "
+        f"stages of {plural(spread.tensor, 'GPU')} (the fullest needs {the_sum(group.need)} of "
+        f"{the_offer(group.need, _utilization(decision, group))})"
+    )
+    missing = [] if there >= spread.nodes else [f"add nodes, there is room on {there}"]
+    if decision.request.one_node_only is not None:
+        missing.append(_LIFTED_BY[decision.request.one_node_only])
+    return f"{how}: {' and '.join(missing)}." if missing else ""
+
+
+_LIFTED_BY = {
+    OneNodeOnly.NOT_INSTALLED: f"install LeaderWorkerSet ({LEADER_WORKER_SET_URL}), which runs one replica on several "
+    "nodes",
+    OneNodeOnly.OLD_ENGINE: f"set spec.engine.version to {KNOWN_VERSIONS[0]} or newer, which spans nodes without Ray",
+    OneNodeOnly.CACHE_ON_ONE_NODE: "set spec.cache.accessMode to ReadWriteMany, so that all can mount the claim",
+}
+
+
 def _scarce(decision: Decision, best: Candidate) -> str:
     """What has to be freed before all replicas have a place."""
     if best.room.free_of_gpus < decision.request.replicas:
         return "GPUs"
-    return f"{need_of_host(best.capacity.host, best.parallelism.gpus)} and a pod slot beside free GPUs"
+    return f"{need_of_host(best.capacity.host, best.parallelism.gpus_per_node)} and a pod slot beside free GPUs"
 
 
 def _out_of_service(best: Candidate) -> str:
@@ -87,7 +125,7 @@ def _out_of_service(best: Candidate) -> str:
 
 
 def _where(best: Candidate) -> str:
-    return gpus(best.parallelism.gpus, best.capacity.gpu_class)
+    return gpus_of_candidate(best)
 
 
 def _sum_and_offer(decision: Decision, best: Candidate) -> str:

@@ -86,7 +86,7 @@ def cost_per_million_tokens(performance: Performance, *, gpus: int, price_per_gp
 
 
 def _is_plain(facts: ModelFacts, request: Request, candidate: Candidate) -> bool:
-    """Dense, 16-bit, generating, on whole GPUs of its own, without speculation: what the roofline describes."""
+    """Dense, 16-bit, generating, on whole GPUs of one node, without speculation: what the roofline describes."""
     return (
         facts.generates
         and not facts.num_experts
@@ -95,6 +95,7 @@ def _is_plain(facts: ModelFacts, request: Request, candidate: Candidate) -> bool
         and request.speculative is None
         and not facts.is_multimodal
         and candidate.capacity.gpu_class.sharing is Sharing.EXCLUSIVE
+        and candidate.parallelism.nodes == 1
     )
 
 

@@ -57,9 +57,16 @@ class Placement:
     gpu_class: GpuClass
     gpus_per_replica: int
     nodes: tuple[str, ...]
-    """Names of the nodes that could hold one replica, sorted."""
+    """Names of the nodes that could hold one pod of a replica, sorted."""
     node_selector_terms: tuple[Mapping[str, tuple[str, ...]], ...] = ()
     """Terms for required node affinity (label -> allowed values), OR-ed."""
+    nodes_per_replica: int = 1
+    """Nodes that one replica takes; each of its pods has as many GPUs as every other."""
+
+    @property
+    def gpus_per_pod(self) -> int:
+        """GPUs that one pod requests: never more than a node has."""
+        return self.gpus_per_replica // self.nodes_per_replica
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +83,7 @@ class Alternative:
 
     gpu_class: GpuClass
     gpus_per_replica: int
+    nodes_per_replica: int = 1
     verdict: Verdict
     oom_risk: OomRisk | None
     headroom_bytes: int | None

@@ -6,18 +6,20 @@ Suggestions are made by replacing fields of a `Request` and planning again.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from vllm_operator.api.quantity import parse_bytes
-from vllm_operator.api.spec import AutoAdjust, BatchingMode, GpuSharing, OverheadModel
+from vllm_operator.api.spec import AccessMode, AutoAdjust, BatchingMode, CacheType, GpuSharing, OverheadModel
 from vllm_operator.planning.capacity import GpuFilter, Toleration
+from vllm_operator.planning.flags import spans_nodes
 from vllm_operator.planning.host import HostNeed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vllm_operator.api.spec import VLLMDeploymentSpec
-    from vllm_operator.planning.defaults import OperatorDefaults
+    from vllm_operator.planning.defaults import Capabilities, OperatorDefaults
 
 
 AUTO = "Auto"
@@ -63,6 +65,14 @@ class Speculative:
     tokens: int | None = None
 
 
+class OneNodeOnly(StrEnum):
+    """Why a replica cannot be spread over several nodes."""
+
+    NOT_INSTALLED = "LeaderWorkerSetNotInstalled"
+    OLD_ENGINE = "EngineKnowsOneNodeOnly"
+    CACHE_ON_ONE_NODE = "CacheIsMountedByOneNode"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One deployment's wishes. None means that the planner decides."""
@@ -100,13 +110,15 @@ class Request:
     gpus: GpuFilter
     policy: Policy
     replicas: int
+    one_node_only: OneNodeOnly | None = OneNodeOnly.NOT_INSTALLED
+    """What keeps a replica on one node; None: it may be spread over several."""
     replicas_with_surge: int = 2
     """Replicas that there must be room for when a rollout starts a pod before it ends one: one more than ever run."""
     rendered_sections: Mapping[str, object] = field(default_factory=dict, compare=False, repr=False)
     """Sections of the spec that only rendering reads; they are part of the plan's hash."""
 
 
-def request_of(spec: VLLMDeploymentSpec, defaults: OperatorDefaults) -> Request:
+def request_of(spec: VLLMDeploymentSpec, defaults: OperatorDefaults, capabilities: Capabilities) -> Request:
     """Convert a validated spec."""
     model, workload, engine, policy = spec.model, spec.workload, spec.engine, spec.policy
     version = (engine.version or defaults.engine_version).removeprefix("v")
@@ -148,9 +160,23 @@ def request_of(spec: VLLMDeploymentSpec, defaults: OperatorDefaults) -> Request:
             may_shrink=policy.auto_adjust is AutoAdjust.SAFE,
         ),
         replicas=max(1, spec.desired_replicas),
+        one_node_only=_one_node_only(spec, version, capabilities),
         replicas_with_surge=1 + (spec.scaling.max_replicas if spec.scaling else max(1, spec.desired_replicas)),
         rendered_sections=_rendered_sections(spec),
     )
+
+
+def _one_node_only(spec: VLLMDeploymentSpec, version: str, capabilities: Capabilities) -> OneNodeOnly | None:
+    """Return what keeps a replica on one node; of a claim that exists already nothing is known."""
+    if not spans_nodes(version):
+        return OneNodeOnly.OLD_ENGINE
+    if not capabilities.leader_worker_sets:
+        return OneNodeOnly.NOT_INSTALLED
+    cache = spec.cache
+    makes_claim = cache.type is CacheType.PERSISTENT_VOLUME_CLAIM and cache.claim_name is None
+    if makes_claim and cache.access_mode is not AccessMode.READ_WRITE_MANY:
+        return OneNodeOnly.CACHE_ON_ONE_NODE
+    return None
 
 
 def _gpu_filter(spec: VLLMDeploymentSpec) -> GpuFilter:

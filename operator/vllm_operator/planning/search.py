@@ -2,6 +2,7 @@
 
 Candidates are tried from the fewest GPUs up, and the search stops at the first number of GPUs on which something fits
 right now. Among those: lower risk first, then the least memory, then the class order that does not depend on nodes.
+Several nodes are tried last, from the fewest up, where nothing fits on one.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from vllm_operator.cluster.records import Sharing
 from vllm_operator.models.facts import Device
 from vllm_operator.planning.capacity import class_order
 from vllm_operator.planning.devices import device_for
+from vllm_operator.planning.groups import FEWEST_NODES, MOST_NODES, TENSOR_SIZES, shapes_over
 from vllm_operator.planning.plan import OomRisk, Verdict
 from vllm_operator.planning.sizing import sizes_for
 from vllm_operator.planning.tuning import Parallelism
@@ -35,10 +37,11 @@ SMALLEST_CONTEXT = 2048
 
 LARGEST_KNOWN_MEMORY_BYTES = max(facts.memory_bytes for facts in DEVICES)
 """Where a GPU's memory is unknown, what does not fit this does not fit it either."""
+MOST_BYTES_ON_DISK = 8
+"""Bytes of the weight files per byte that is loaded, at most: 32 bits that are quantized to 4 while loading."""
 ASSUMED_CLIENTS = 2
 """Pods on a time-sliced GPU where nothing says how many: at least one more than ours."""
 
-TENSOR_SIZES = (1, 2, 4, 8, 16, 32, 64)
 _PIPELINE_SIZES = (2, 3, 4, 6, 8)
 
 _VERDICT_ORDER = {
@@ -101,7 +104,56 @@ def search(question: Question, classes: Iterable[ClassCapacity]) -> list[Candida
         # Where something holds once GPUs are free, stages are worth it only if they start now.
         only_now = any(_holds(candidate) for candidate in judged)
         judged.extend(one for one in pipelines if one.verdict is Verdict.FITS or not only_now)
+    if not any(candidate.verdict is Verdict.FITS for candidate in judged) and question.request.one_node_only is None:
+        only_now = any(_holds(candidate) for candidate in judged)
+        judged.extend(one for one in search_groups(question, classes) if one.verdict is Verdict.FITS or not only_now)
     return sorted(judged, key=lambda candidate: _preference(question, candidate))
+
+
+def search_groups(
+    question: Question, classes: Iterable[ClassCapacity], *, whole_nodes: bool = False
+) -> list[Candidate]:
+    """Judge replicas that take several nodes each, up to the first number of nodes on which something fits now.
+
+    Ways for which there is no room at all are left out: nothing is to be learned from them. `whole_nodes`: only those
+    that take as much of a node as any.
+    """
+    judged: list[Candidate] = []
+    joining = [capacity for capacity in classes if capacity.gpu_class.joins_devices]
+    for nodes in range(FEWEST_NODES, MOST_NODES + 1):
+        for capacity in joining:
+            judged.extend(_judge_shapes(question, capacity, nodes, whole_nodes=whole_nodes))
+        if any(_meets_workload(question, candidate) for candidate in judged):
+            break
+    return sorted(judged, key=lambda candidate: _preference(question, candidate))
+
+
+def _judge_shapes(question: Question, capacity: ClassCapacity, nodes: int, *, whole_nodes: bool) -> Iterator[Candidate]:
+    """Yield, for each number of GPUs of one node, the first way that vLLM accepts, up to one that fits now."""
+    shapes = shapes_over(nodes, question.request, capacity.most_gpus_on_a_node)
+    least = max((shape.gpus_per_node for shape in shapes), default=0) if whole_nodes else 1
+    accepted: set[int] = set()
+    for shape in shapes:
+        gpus, room = shape.gpus_per_node, capacity.room(shape.gpus_per_node, nodes)
+        has_room = room.free or room.allocatable or room.declared
+        if gpus in accepted or gpus < least or not has_room or _is_hopeless(question, capacity, shape):
+            continue
+        whole_experts = _runs_whole_experts(question, shape.tensor, shape.data)
+        candidate = _judge(question, capacity, replace(shape, expert=whole_experts))
+        if candidate.problems:
+            continue
+        accepted.add(gpus)
+        yield candidate
+        if _meets_workload(question, candidate):
+            break
+
+
+def _is_hopeless(question: Question, capacity: ClassCapacity, spread: Parallelism) -> bool:
+    """Whether the weight files are far more than all GPUs together: a look that costs nothing, before one that does."""
+    checkpoint, memory_bytes = question.facts.checkpoint, capacity.gpu_class.memory_bytes
+    if checkpoint is None or checkpoint.total_bytes is None or memory_bytes is None:
+        return False
+    return checkpoint.total_bytes > MOST_BYTES_ON_DISK * memory_bytes * spread.gpus
 
 
 def _useful_context(question: Question) -> int:
@@ -126,6 +178,8 @@ def _preference(question: Question, candidate: Candidate) -> tuple[object, ...]:
         bool(candidate.problems),
         not _holds(candidate) and candidate.parallelism.pipeline > 1,
         shortage if shortage is not None else _UNKNOWN_SHORTAGE,
+        candidate.parallelism.nodes,
+        candidate.parallelism.pipeline if candidate.parallelism.nodes > 1 else 0,
         candidate.parallelism.gpus,
         _RISK_ORDER[candidate.risk] if _holds(candidate) else 0,
         vram_bytes,
@@ -158,11 +212,16 @@ def _parallelisms(question: Question, capacity: ClassCapacity) -> Iterator[Paral
 
 
 def _spread(question: Question, *, tensor: int, pipeline: int, data: int) -> Parallelism:
-    expert = question.request.expert_parallel
-    if expert is None:
-        is_family_choice = question.family is not None and question.family.expert_parallel
-        expert = bool(question.facts.num_experts) and tensor * data > 1 and (is_family_choice or data > 1)
+    expert = _runs_whole_experts(question, tensor, data)
     return Parallelism(tensor=tensor, pipeline=pipeline, data=data, expert=expert)
+
+
+def _runs_whole_experts(question: Question, tensor: int, data: int) -> bool:
+    """Whether each GPU holds some experts whole: as the user says, else as the model's family is run."""
+    if question.request.expert_parallel is not None:
+        return question.request.expert_parallel
+    is_family_choice = question.family is not None and question.family.expert_parallel
+    return bool(question.facts.num_experts) and tensor * data > 1 and (is_family_choice or data > 1)
 
 
 def _with_pipelines(question: Question, classes: tuple[ClassCapacity, ...]) -> Iterator[Candidate]:
@@ -190,7 +249,7 @@ def _judge(question: Question, capacity: ClassCapacity, parallelism: Parallelism
 
 
 def _judge_by_memory(question: Question, capacity: ClassCapacity, parallelism: Parallelism) -> Candidate:
-    room = capacity.room(parallelism.gpus)
+    room = capacity.room(parallelism.gpus_per_node, parallelism.nodes)
     device = device_for(capacity.gpu_class)
     if device is None:
         return _unsized(question, capacity, parallelism, room, _verdict_without_memory(question, room, parallelism))

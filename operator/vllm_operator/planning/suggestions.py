@@ -10,13 +10,16 @@ from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import TYPE_CHECKING
 
+from vllm_operator.api.spec import AccessMode
 from vllm_operator.planning.capacity import Exclusion, Toleration
 from vllm_operator.planning.decision import decide
+from vllm_operator.planning.groups import TENSOR_SIZES
 from vllm_operator.planning.plan import Suggestion, Verdict
 from vllm_operator.planning.refusals import refusals_of
-from vllm_operator.planning.search import CONTEXT_STEP, SMALLEST_CONTEXT, TENSOR_SIZES
+from vllm_operator.planning.request import OneNodeOnly
+from vllm_operator.planning.search import CONTEXT_STEP, SMALLEST_CONTEXT
 from vllm_operator.planning.tuning import compute_capability
-from vllm_operator.planning.wording import gpus, plural, share_gib
+from vllm_operator.planning.wording import gpus_of_candidate, plural, share_gib
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -42,6 +45,7 @@ _FEWER_REPLICAS = 1.5
 _MORE_GPUS = 2.0
 _FURTHER_SIZE = 0.01
 _HIGHER_UTILIZATION = 2.2
+_MORE_NODES = 2.4
 _LESS_HEADROOM = 2.6
 _LESS_WORK = 3.0
 _KV_QUALITY = 5.0
@@ -107,11 +111,13 @@ def _pairs(
             if alone is not None and (second.amount or 0) < alone * WORTH_A_SECOND_CHANGE:
                 continue
             answer = decide(second.apply(after.request), decision.facts, inventory)
-            if answer.verdict is Verdict.FITS:
+            if answer.verdict is Verdict.FITS and _keeps_its_word(change, answer):
                 tried.append((change.cost + second.cost, [change, second], answer))
     for first, second in combinations(fixed, 2):
+        if first.one_of is not None and first.one_of == second.one_of:
+            continue
         answer = decide(second.apply(first.apply(decision.request)), decision.facts, inventory)
-        if answer.verdict is Verdict.FITS:
+        if answer.verdict is Verdict.FITS and all(_keeps_its_word(change, answer) for change in (first, second)):
             tried.append((first.cost + second.cost, [first, second], answer))
     if not tried and not sufficient:
         tried += _both_kinds_of_work(decision, inventory)
@@ -158,7 +164,8 @@ def _effect(changes: list[Change], answer: Decision) -> str:
     assert best is not None
     assert best.need is not None
     text = (
-        f"fits on {gpus(best.parallelism.gpus, best.capacity.gpu_class)}: needs {share_gib(best.need)} per GPU; holds "
+        f"fits on {gpus_of_candidate(best)}: "
+        f"needs {share_gib(best.need)} per GPU; holds "
         f"{plural(best.concurrency, 'sequence')} of {plural(best.context_length, 'token')}"
     )
     return f"{text}; lowers quality slightly" if any(change.lowers_quality for change in changes) else text
@@ -167,6 +174,7 @@ def _effect(changes: list[Change], answer: Decision) -> str:
 def _changes(decision: Decision) -> Iterator[Change]:
     yield from _accepted_arguments(decision.request)
     yield from _wider_gpus(decision)
+    yield from _shared_cache(decision)
     yield from _other_parallelism(decision)
     yield from _policy(decision)
     yield from _less_work(decision)
@@ -198,6 +206,17 @@ def _wider_gpus(decision: Decision) -> Iterator[Change]:
         yield _gpu_change("accept GPUs that are shared with other pods", "sharing", "AllowShared", allow_shared=True)
     if Exclusion.TAINT in excluded:
         yield from _tolerations(decision)
+
+
+def _shared_cache(decision: Decision) -> Iterator[Change]:
+    """Let several nodes mount the claim that is made for the weights, where it alone keeps the replica on one."""
+    if decision.request.one_node_only is OneNodeOnly.CACHE_ON_ONE_NODE:
+        yield Change(
+            summary="use several nodes, with a cache that all of them can mount (accessMode ReadWriteMany)",
+            patch={"cache": {"accessMode": AccessMode.READ_WRITE_MANY.value}},
+            apply=lambda request: replace(request, one_node_only=None),
+            cost=_MORE_NODES,
+        )
 
 
 def _tolerations(decision: Decision) -> Iterator[Change]:

@@ -41,11 +41,18 @@ class Parallelism:
     pipeline: int = 1
     data: int = 1
     expert: bool = False
+    nodes: int = 1
+    """Nodes over which the pipeline stages are spread, as many on each; a tensor-parallel group stays on one."""
 
     @property
     def gpus(self) -> int:
         """GPUs of one replica."""
         return self.tensor * self.pipeline * self.data
+
+    @property
+    def gpus_per_node(self) -> int:
+        """GPUs that one replica takes on each of its nodes."""
+        return self.gpus // self.nodes
 
     @property
     def group(self) -> int:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from vllm_operator.cluster.records import GpuClass
     from vllm_operator.planning.host import HostNeed
     from vllm_operator.planning.need import Need
+    from vllm_operator.planning.plan import Alternative, Placement
+    from vllm_operator.planning.search import Candidate
 
 
 def need_gib(size_bytes: int) -> str:
@@ -32,6 +34,21 @@ def class_name(gpu_class: GpuClass) -> str:
 def gpus(number: int, gpu_class: GpuClass) -> str:
     """Some GPUs of a class: "2 x NVIDIA-L4"."""
     return f"{number} × {class_name(gpu_class)}"
+
+
+def gpus_on_nodes(number: int, nodes: int, gpu_class: GpuClass) -> str:
+    """The GPUs of a replica: "2 × NVIDIA-L4", or "3 nodes with 8 × NVIDIA-A100-SXM4-80GB each"."""
+    return gpus(number, gpu_class) if nodes == 1 else f"{nodes} nodes with {gpus(number // nodes, gpu_class)} each"
+
+
+def gpus_of(found: Placement | Alternative) -> str:
+    """The GPUs of a replica, as it was placed or could be."""
+    return gpus_on_nodes(found.gpus_per_replica, found.nodes_per_replica, found.gpu_class)
+
+
+def gpus_of_candidate(candidate: Candidate) -> str:
+    """The GPUs that a candidate takes for a replica."""
+    return gpus_on_nodes(candidate.parallelism.gpus, candidate.parallelism.nodes, candidate.capacity.gpu_class)
 
 
 def the_sum(need: Need) -> str:

@@ -47,6 +47,11 @@ class Budgets:
     shutdown_timeout_seconds: int
     grace_period_seconds: int
 
+    @property
+    def worker_pre_stop_seconds(self) -> int:
+        """How long a worker stays when its group ends: as long as its leader may finish requests, which need it."""
+        return self.pre_stop_seconds + self.shutdown_timeout_seconds
+
 
 def budgets(checkpoint_bytes: int | None, *, from_hub: bool) -> Budgets:
     """Return the budgets of a model whose weight files have so many bytes (None: unknown)."""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from vllm_operator.api.spec import VLLMDeploymentSpec
 
 TOKEN_VARIABLE: Final = "HF_TOKEN"
+HOST_VARIABLE: Final = "VLLM_HOST_IP"
+"""The address at which other ranks reach this one (vllm/utils/network_utils.py `get_ip`)."""
 API_KEY_VARIABLE: Final = "VLLM_API_KEY"
 """With it vLLM answers 401 to requests without the key on everything but /health, /metrics and the like."""
 
@@ -31,12 +33,15 @@ _ALWAYS: Final = {
 }
 
 
-def engine_environment(spec: VLLMDeploymentSpec) -> list[dict[str, Any]]:
+def engine_environment(spec: VLLMDeploymentSpec, *, nodes: int = 1) -> list[dict[str, Any]]:
     """Return the variables in a stable order; a variable of the user's replaces ours of the same name.
 
-    As in a pod, `$(NAME)` in a user's value stands for another variable.
+    As in a pod, `$(NAME)` in a user's value stands for another variable. `nodes`: over which a replica is spread.
     """
     found: dict[str, dict[str, Any]] = {name: {"name": name, "value": value} for name, value in _ALWAYS.items()}
+    if nodes > 1:
+        # Otherwise vLLM asks which address leads to the internet, and a pod with a second network may answer with that.
+        found[HOST_VARIABLE] = {"name": HOST_VARIABLE, "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
     if not any(parse_address(uri).is_hub for uri in model_uris(spec)):
         found["HF_HUB_OFFLINE"] = {"name": "HF_HUB_OFFLINE", "value": "1"}
     if spec.model.token_secret_ref is not None:

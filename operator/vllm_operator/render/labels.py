@@ -32,6 +32,16 @@ def selector_labels(name: str) -> dict[str, str]:
     }
 
 
+def worker_labels(name: str) -> dict[str, str]:
+    """Return the labels of pods that work for a leader and serve nobody: no Service and no scraper selects them."""
+    return {**object_labels(name), COMPONENT_LABEL: "model-worker"}
+
+
+def all_pods_labels(name: str) -> dict[str, str]:
+    """Return what selects every pod of a deployment, whether or not it serves."""
+    return {key: value for key, value in selector_labels(name).items() if key != COMPONENT_LABEL}
+
+
 def object_labels(name: str) -> dict[str, str]:
     """Return the recommended labels of an object."""
     return {**selector_labels(name), MANAGED_BY_LABEL: MANAGER}

@@ -1,4 +1,4 @@
-"""A plan as Kubernetes objects: Deployment, Service, and what belongs to them."""
+"""A plan as Kubernetes objects: what runs the pods, their Service, and what belongs to them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vllm_operator.render.errors import NotRenderable
 from vllm_operator.render.labels import object_labels, selector_labels
 from vllm_operator.render.templates import Manifest, render_template
 from vllm_operator.render.volumes import cache_claim_name
-from vllm_operator.render.workload import deployment_manifest
+from vllm_operator.render.workload import workload_manifest
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Manifest", "NotRenderable", "render", "shared_values", "workload_of"]
 
-WORKLOADS: Final = frozenset({"Deployment"})
+WORKLOADS: Final = frozenset({"Deployment", "LeaderWorkerSet"})
 """Kinds that run pods and can be scaled."""
 
 
@@ -42,7 +42,7 @@ def render(
     cache = deployment.spec.cache
     if cache.type is CacheType.PERSISTENT_VOLUME_CLAIM and cache.claim_name is None:
         objects.append(render_template("persistentvolumeclaim", {**common, **_claim(deployment, name)}))
-    objects.append(deployment_manifest(plan, plan.placement, deployment.spec, common))
+    objects.append(workload_manifest(plan, plan.placement, deployment.spec, common))
     service = deployment.spec.service
     objects.append(render_template("service", {**common, "service_type": service.type.value, "port": service.port}))
     return objects

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.exposure import Toggle
 from vllm_operator.render.autoscaling import autoscaler_values, scaled_object_values
+from vllm_operator.render.labels import all_pods_labels
 from vllm_operator.render.objects import shared_values
 from vllm_operator.render.routing import pool_values, route_values
 from vllm_operator.render.templates import render_template
@@ -108,16 +109,26 @@ def _asked_for(
     if scaling is not None and scaling.keda is not None:
         yield SCALED_OBJECT, scaled_object_values(plan, spec, scaling, workload)
     if (scaling.max_replicas if scaling is not None else spec.desired_replicas) > 1:
-        yield DISRUPTION_BUDGET, {}
+        yield DISRUPTION_BUDGET, _every_pod(workload)
     if spec.network_policy is not None:
         peers: list[dict[str, Any]] = [{"podSelector": {}}]
         if spec.network_policy.allowed_namespaces:
             peers.append({"namespaceSelector": {"matchLabels": dict(spec.network_policy.allowed_namespaces)}})
-        yield NETWORK_POLICY, {"peers": peers}
+        yield NETWORK_POLICY, {"peers": peers, "ranks": _ranks(workload), **_every_pod(workload)}
     if spec.monitoring.pod_monitor is not Toggle.OFF:
         yield POD_MONITOR, {"labels": dict(spec.monitoring.labels)}
     if spec.gateway is not None:
         yield from _routing(spec.gateway, spec, workload, served)
+
+
+def _every_pod(workload: Manifest) -> dict[str, Any]:
+    """Return the selector of all pods of a group, also of those that serve nobody; nothing where every pod serves."""
+    return {"selector": _ranks(workload)} if _ranks(workload) else {}
+
+
+def _ranks(workload: Manifest) -> dict[str, str]:
+    """Return what selects the pods that are one engine together: they talk to each other on ports that vary."""
+    return all_pods_labels(workload["metadata"]["name"]) if workload["kind"] == "LeaderWorkerSet" else {}
 
 
 def _routing(

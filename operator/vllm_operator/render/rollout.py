@@ -47,5 +47,14 @@ def rollout_of(spec: VLLMDeploymentSpec, *, has_room_for_surge: bool) -> Rollout
     assert_never(strategy)
 
 
+def rollout_of_groups(spec: VLLMDeploymentSpec, *, has_room_for_surge: bool) -> Rollout:
+    """Return how groups of pods are replaced: a LeaderWorkerSet can only roll, so all at once is a roll of all."""
+    if spec.rollout.strategy is RolloutStrategy.RECREATE:
+        why = "spec.rollout.strategy: all groups are replaced at once, none waits for another"
+        return Rollout(strategy={"maxSurge": 0, "maxUnavailable": "100%"}, why=why)
+    rollout = rollout_of(spec, has_room_for_surge=has_room_for_surge)
+    return Rollout(strategy=rollout.strategy["rollingUpdate"], why=rollout.why.replace("pod", "group"))
+
+
 def _rolling(*, surge: int, unavailable: int) -> dict[str, Any]:
     return {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": surge, "maxUnavailable": unavailable}}

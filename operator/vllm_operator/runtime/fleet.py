@@ -105,7 +105,8 @@ class Fleet:
             judged.inventory.version,
             inputs.get("gpus"),
             inputs.get("replicas"),
-            inputs.get("gpus_per_replica"),
+            inputs.get("gpus_per_pod"),
+            inputs.get("looks_at_groups"),
             placement.gpu_class if placement is not None else None,
         )
         if group not in answers:

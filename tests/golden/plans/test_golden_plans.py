@@ -10,14 +10,14 @@ import pytest
 import yaml
 from tests.unit.planning.fleets import facts, inventory, node, pod, spec
 
-from vllm_operator.planning.decide import plan
+from vllm_operator.planning.decide import Capabilities, plan
 from vllm_operator.planning.flags import flags_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from vllm_operator.cluster.inventory import Inventory
-    from vllm_operator.planning.plan import Plan
+    from vllm_operator.planning.plan import Placement, Plan
 
 HERE = Path(__file__).parent
 EXPECTED = HERE / "expected"
@@ -36,7 +36,17 @@ def cluster(name: str) -> Inventory:
 
 
 def planned(case: Mapping[str, Any]) -> Plan:
-    return plan(spec(case["model"], **case.get("spec", {})), facts(case["model"]), cluster(case["cluster"]))
+    return plan(
+        spec(case["model"], **case.get("spec", {})),
+        facts(case["model"]),
+        cluster(case["cluster"]),
+        capabilities=Capabilities(leader_worker_sets=case.get("leaderWorkerSets", False)),
+    )
+
+
+def gpus(placement: Placement) -> str:
+    nodes = f" on each of {placement.nodes_per_replica} nodes" if placement.nodes_per_replica > 1 else ""
+    return f"{placement.gpus_per_pod} x {placement.gpu_class.product}{nodes}"
 
 
 def answer(found: Plan) -> dict[str, Any]:
@@ -45,7 +55,7 @@ def answer(found: Plan) -> dict[str, Any]:
         "verdict": found.verdict.value,
         "oomRisk": found.oom_risk.value if found.oom_risk is not None else None,
         "message": found.message,
-        "gpus": f"{placement.gpus_per_replica} x {placement.gpu_class.product}" if placement else None,
+        "gpus": gpus(placement) if placement else None,
         "nodes": list(placement.nodes) if placement else [],
         "affinity": [{key: list(values) for key, values in term.items()} for term in placement.node_selector_terms]
         if placement
