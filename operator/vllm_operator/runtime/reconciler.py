@@ -5,29 +5,24 @@ Everything is read from memory; a reconcile that finds the cluster as it should 
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from pydantic import ValidationError
-
 from vllm_operator.api import conditions as reasons
-from vllm_operator.api.conditions import find_condition
-from vllm_operator.api.status import VLLMDeploymentStatus
-from vllm_operator.api.v1alpha1 import API_VERSION, KIND, Admission, SpecError, parse_deployment
+from vllm_operator.api.v1alpha1 import Admission, SpecError, parse_deployment
 from vllm_operator.models.errors import ModelError
 from vllm_operator.render.errors import RenderError
-from vllm_operator.runtime.children import version_of
 from vllm_operator.runtime.desired import desired_by_plan, desired_without_plan, with_complaints
-from vllm_operator.runtime.events import tellings
 from vllm_operator.runtime.failures import classify
 from vllm_operator.runtime.kube import OPTIONAL_CHILDREN, ApiError, Unreachable
-from vllm_operator.runtime.status import Rendering, Situation, as_written, canonical, status_of
-from vllm_operator.runtime.writer import CONTENDED, OwnerGone
+from vllm_operator.runtime.reporting import Reporter
+from vllm_operator.runtime.status import Rendering, Situation
+from vllm_operator.runtime.writer import OwnerGone
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from vllm_operator.api.status import VLLMDeploymentStatus
     from vllm_operator.api.v1alpha1 import VLLMDeployment
     from vllm_operator.cluster.quotas import Shortage
     from vllm_operator.cluster.state import ClusterState
@@ -47,16 +42,12 @@ if TYPE_CHECKING:
     from vllm_operator.runtime.turns import Turns
     from vllm_operator.runtime.writer import Wanted, Writer
 
-_LOGGER = logging.getLogger(__name__)
-
 LOADING_GRACE_SECONDS: Final = 2.0
 """Facts that come within this time save a status that would be written for nothing; a burst makes a load slow."""
 LATE_KINDS: Final = frozenset({"Service"})
 """Kinds of which the API server makes only some fifty a second: they wait in a lane of their own."""
 OPTIONAL_KINDS: Final = frozenset(resource.kind for resource in OPTIONAL_CHILDREN)
 """Kinds without which a model is served all the same: what keeps one from being made holds nothing up."""
-GONE: Final = frozenset({404, CONTENDED})
-"""Answers to a status of a resource that was deleted meanwhile, or made anew under the same name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -120,6 +111,7 @@ class Reconciler:
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
+        self._reporter = Reporter(shared)
         self._settled: dict[str, _Settled] = {}
         self._underway: dict[str, _Underway] = {}
         self._late: dict[str, tuple[str, tuple[Wanted, ...]]] = {}
@@ -140,7 +132,7 @@ class Reconciler:
             return
         if stored.deleting:
             return
-        previous = _previous(shared.resources.status_of(key))
+        previous = self._reporter.previous(key)
         situation = Situation(
             name=key.partition("/")[2],
             generation=stored.generation,
@@ -150,7 +142,7 @@ class Reconciler:
         try:
             deployment = parse_deployment(stored.body())
         except SpecError as error:
-            await self._report(key, stored.uid, replace(situation, spec_problems=error.problems))
+            await self._reporter.report(key, stored.uid, replace(situation, spec_problems=error.problems))
             return
         model = shared.facts.outcome(key, deployment)
         if model is None and shared.facts.seconds_loading(key) < LOADING_GRACE_SECONDS:
@@ -174,7 +166,7 @@ class Reconciler:
             rendering=self._rendering(key, brought, plan),
             rollout_is_wanted=brought.settled,
         )
-        await self._report(key, stored.uid, situation)
+        await self._reporter.report(key, stored.uid, situation)
         if (seconds := shared.facts.seconds_to_retry(key)) is not None:
             shared.queue.add_after(key, seconds)
 
@@ -362,52 +354,7 @@ class Reconciler:
             self._shared.late_queue.add(key)
         return None, missing
 
-    async def _report(self, key: str, uid: str, situation: Situation) -> None:
-        """Write the status if it differs from the one that is there, and tell what is new in it."""
-        shared = self._shared
-        await shared.turns.take()
-        child = shared.children.of(key).get(("Deployment", situation.name))
-        if child is not None and child.owner_uid == uid:
-            situation = replace(situation, rollout=child.rollout)
-        status = status_of(situation, now=shared.now())
-        written = as_written(status)
-        text = canonical(written)
-        if text == shared.resources.status_of(key):
-            return
-        for kind, reason, note in tellings(situation.previous.conditions, status.conditions):
-            shared.recorder.tell(key, uid, kind, reason, note)
-        manifest = {
-            "apiVersion": API_VERSION,
-            "kind": KIND,
-            "metadata": {"namespace": key.partition("/")[0], "name": situation.name, "uid": uid},
-            "status": written,
-        }
-        try:
-            answer = await shared.kube.apply_status(manifest)
-        except ApiError as error:
-            if error.status not in GONE:
-                raise
-            # Deleted, or made anew under the same name, or written by somebody all the time: a fresh list tells.
-            shared.doubted()
-            if error.status == CONTENDED:
-                raise
-            return
-        shared.resources.wrote_status(key, version_of(answer), text)
-        ready = find_condition(status.conditions, reasons.READY)
-        _LOGGER.info(
-            "status written",
-            extra={"key": key, "generation": situation.generation, "reason": ready.reason if ready else ""},
-        )
-
 
 def _fingerprints(objects: Mapping[ChildId, Child]) -> Mapping[ChildId, bytes]:
     """Return what tells whether an object is still the same."""
     return {child.id: child.fingerprint for child in objects.values()}
-
-
-def _previous(text: str) -> VLLMDeploymentStatus:
-    """Read a status back; one that cannot be read (written by another version) counts as empty: it is ours to write."""
-    try:
-        return VLLMDeploymentStatus.model_validate_json(text)
-    except ValidationError:
-        return VLLMDeploymentStatus()

@@ -1,0 +1,87 @@
+"""Status and Events of one VLLMDeployment: written when they differ from what was said before, and only then."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from pydantic import ValidationError
+
+from vllm_operator.api import conditions as reasons
+from vllm_operator.api.conditions import find_condition
+from vllm_operator.api.status import VLLMDeploymentStatus
+from vllm_operator.api.v1alpha1 import API_VERSION, KIND
+from vllm_operator.runtime.children import version_of
+from vllm_operator.runtime.events import tellings
+from vllm_operator.runtime.kube import ApiError
+from vllm_operator.runtime.status import as_written, canonical, status_of
+from vllm_operator.runtime.writer import CONTENDED
+
+if TYPE_CHECKING:
+    from vllm_operator.runtime.reconciler import Shared
+    from vllm_operator.runtime.status import Situation
+
+_LOGGER = logging.getLogger(__name__)
+
+GONE: Final = frozenset({404, CONTENDED})
+"""Answers to a status of a resource that was deleted meanwhile, or made anew under the same name."""
+
+
+class Reporter:
+    """Tells users what is true of their deployments."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._shared = shared
+
+    def previous(self, key: str) -> VLLMDeploymentStatus:
+        """Return what was said last.
+
+        What cannot be read (written by another version) counts as nothing: the status is ours to write.
+        """
+        try:
+            return VLLMDeploymentStatus.model_validate_json(self._shared.resources.status_of(key))
+        except ValidationError:
+            return VLLMDeploymentStatus()
+
+    async def report(self, key: str, uid: str, situation: Situation) -> None:
+        """Write the status if it differs from the one that is there, and tell what is new in it.
+
+        Raises:
+            ApiError: the API server refused for now.
+            Unreachable: it did not answer.
+        """
+        shared = self._shared
+        await shared.turns.take()
+        child = shared.children.of(key).get(("Deployment", situation.name))
+        if child is not None and child.owner_uid == uid:
+            situation = replace(situation, rollout=child.rollout)
+        status = status_of(situation, now=shared.now())
+        written = as_written(status)
+        text = canonical(written)
+        if text == shared.resources.status_of(key):
+            return
+        for kind, reason, note in tellings(situation.previous.conditions, status.conditions):
+            shared.recorder.tell(key, uid, kind, reason, note)
+        manifest = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            "metadata": {"namespace": key.partition("/")[0], "name": situation.name, "uid": uid},
+            "status": written,
+        }
+        try:
+            answer = await shared.kube.apply_status(manifest)
+        except ApiError as error:
+            if error.status not in GONE:
+                raise
+            # Deleted, or made anew under the same name, or written by somebody all the time: a fresh list tells.
+            shared.doubted()
+            if error.status == CONTENDED:
+                raise
+            return
+        shared.resources.wrote_status(key, version_of(answer), text)
+        ready = find_condition(status.conditions, reasons.READY)
+        _LOGGER.info(
+            "status written",
+            extra={"key": key, "generation": situation.generation, "reason": ready.reason if ready else ""},
+        )
