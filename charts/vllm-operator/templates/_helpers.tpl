@@ -94,13 +94,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 - apiGroups: [""]
   resources: [resourcequotas]
   verbs: [list, watch]
-# Model facts (spec.model.configRef) and the logging configuration that keeps vLLM's last words.
+# Model facts (spec.model.configRef) and the hub's token (spec.model.tokenSecretRef), read by name and never listed.
 - apiGroups: [""]
-  resources: [configmaps]
-  verbs: [create, delete, get, list, patch, watch]
-# The hub token of spec.model.tokenSecretRef, read by name; Secrets are never listed.
-- apiGroups: [""]
-  resources: [secrets]
+  resources: [configmaps, secrets]
   verbs: [get]
 - apiGroups: [events.k8s.io]
   resources: [events]

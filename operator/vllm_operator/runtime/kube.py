@@ -104,7 +104,7 @@ SCALED_OBJECTS: Final = Resource("keda.sh/v1alpha1", "ScaledObject", "scaledobje
 HTTP_ROUTES: Final = Resource("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes")
 INFERENCE_POOLS: Final = Resource("inference.networking.k8s.io/v1", "InferencePool", "inferencepools")
 
-CHILDREN: Final = (DEPLOYMENTS, SERVICES, CONFIG_MAPS, CLAIMS)
+CHILDREN: Final = (DEPLOYMENTS, SERVICES, CLAIMS)
 """Kinds that the operator always makes, or could not do without."""
 OPTIONAL_CHILDREN: Final = (
     AUTOSCALERS,
