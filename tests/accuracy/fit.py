@@ -92,7 +92,7 @@ def residuals(start: Start, constants: MemoryConstants) -> list[float]:
         errors.append(stage.non_torch / GIB - measured["non_torch_gib"])
     if "kv_cache_gib" in measured and "weights_gib" in measured:
         taken = stage.activation + stage.non_torch + stage.graphs_charged
-        left = stage.requested / GIB - measured["weights_gib"] - measured["kv_cache_gib"]
+        left = prediction.requested_bytes / GIB - measured["weights_gib"] - measured["kv_cache_gib"]
         errors.append(taken / GIB - left)
     return errors
 

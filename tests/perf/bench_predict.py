@@ -13,7 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.accuracy.starts import DATA, starts
+from tests.accuracy.starts import starts
+from tests.perf.measured_rows import rows_of_measured_starts
 
 from vllm_operator.cli.predict import answers
 from vllm_operator.models.memory import predict_memory
@@ -51,7 +52,7 @@ def _measure(folder: Path) -> int:
                 predict_memory(facts, resolve_settings(facts, asked, device), device)
         return ROUNDS * len(questions)
 
-    lines = _lines(folder)
+    lines = rows_of_measured_starts(folder, rounds=ROUNDS)
 
     def rows() -> int:
         return sum(1 for found in answers(lines, folder=Path()) if json.dumps(found))
@@ -59,19 +60,6 @@ def _measure(folder: Path) -> int:
     for name, work in (("model alone", alone), ("with settings", resolving), ("rows of predict", rows)):
         print(f"{name:16} {_rate(work):8,.0f} predictions/s")
     return 0
-
-
-def _lines(folder: Path) -> list[str]:
-    configs = json.loads((DATA / "configs.json").read_text(encoding="utf-8"))
-    records = [json.loads(line) for line in (DATA / "starts.jsonl").read_text(encoding="utf-8").splitlines()]
-    for name, config in configs.items():
-        (folder / name).mkdir()
-        (folder / name / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    return [
-        json.dumps({**record["given"], "config_dir": str(folder / record["config"]), "gpu_memory_utilization": share})
-        for share in (0.5 + number / 100 for number in range(ROUNDS))
-        for record in records
-    ]
 
 
 def _rate(work: Callable[[], int]) -> float:

@@ -9,7 +9,10 @@ from vllm_operator.models.bounded_memory import Recent
 from vllm_operator.models.devices import Devices, devices_of
 from vllm_operator.models.facts import Device
 from vllm_operator.models.memory import predict_memory
+from vllm_operator.models.memory.constants import constants_for
+from vllm_operator.models.memory.environment import constants_as_set
 from vllm_operator.models.memory.failure import StartFailure
+from vllm_operator.models.memory.stage import StageMemory, memory_by_stage
 from vllm_operator.models.recent import recent_layout, recent_weights
 from vllm_operator.models.refusals import setting_problems
 from vllm_operator.models.run_row import RowError, engine_settings
@@ -36,7 +39,7 @@ def answer(row: RunRow, facts: ModelFacts) -> Answer:
         message = f"the memory of GPU {row.gpu!r} is not known: state gpu_memory_gib"
         raise RowError(message)
     devices = devices or Devices(smallest=Device(product=row.gpu, memory_bytes=80 * GIB))
-    question = _recent_question(facts, settings, devices.smallest)
+    question = _recent_question(facts, settings, devices)
     if isinstance(question, tuple):
         return {**_blank(row), "starts": False, "failure": StartFailure.INVALID.value, "notes": list(question)}
     resolved, layout, weights = question.resolved, question.layout, question.weights
@@ -50,7 +53,7 @@ def answer(row: RunRow, facts: ModelFacts) -> Answer:
         layout=layout,
         problems=(),
         gpu_memory_utilization=settings.gpu_memory_utilization or default_gpu_memory_utilization(resolved.version),
-        stage_devices=devices.of_stages,
+        stages=question.stages,
     )
     return _full_answer(row, resolved, layout, prediction)
 
@@ -62,19 +65,20 @@ class _Question:
     resolved: ResolvedSettings
     layout: KvLayout
     weights: tuple[WeightBytes, ...]
+    stages: tuple[StageMemory, ...]
 
 
 _QUESTIONS: Recent[_Question | tuple[str, ...]] = Recent(capacity=4096)
 
 
-def _recent_question(facts: ModelFacts, settings: EngineSettings, device: Device) -> _Question | tuple[str, ...]:
+def _recent_question(facts: ModelFacts, settings: EngineSettings, devices: Devices) -> _Question | tuple[str, ...]:
     """The question of these settings, remembered: files ask of few models, often at several utilizations.
 
     A tuple says why vLLM refuses the settings.
     """
     utilization = settings.gpu_memory_utilization
     if utilization is not None and not 0 < utilization <= 1:
-        return _question(facts, settings, device)
+        return _question(facts, settings, devices)
     key = (
         settings.version,
         settings.tensor_parallel_size,
@@ -93,20 +97,24 @@ def _recent_question(facts: ModelFacts, settings: EngineSettings, device: Device
         repr(settings.speculative) if settings.speculative else None,
         repr(settings.lora) if settings.lora is not None else None,
         repr(settings.flags) if settings.flags else None,
-        device,
+        devices,
     )
-    return _QUESTIONS.get(facts, key, lambda: _question(facts, settings, device))
+    return _QUESTIONS.get(facts, key, lambda: _question(facts, settings, devices))
 
 
-def _question(facts: ModelFacts, settings: EngineSettings, device: Device) -> _Question | tuple[str, ...]:
+def _question(facts: ModelFacts, settings: EngineSettings, devices: Devices) -> _Question | tuple[str, ...]:
+    device = devices.smallest
     problems = parallelism_problems(facts, settings) + setting_problems(facts, settings, device)
     if problems:
         return problems
     resolved = resolve_settings(facts, settings, device)
+    weights = recent_weights(facts, resolved, device)
+    constants = constants_as_set(constants_for(resolved.version), resolved)
     return _Question(
         resolved=resolved,
         layout=recent_layout(facts, resolved),
-        weights=recent_weights(facts, resolved, device),
+        weights=weights,
+        stages=memory_by_stage(facts, resolved, device, weights, constants, stage_devices=devices.of_stages),
     )
 
 

@@ -12,7 +12,7 @@ from vllm_operator.models.memory.failure import Failure, StartFailure, StartFigu
 from vllm_operator.models.memory.flag_figures import flag_number
 from vllm_operator.models.memory.interval import Doubts, interval_bytes
 from vllm_operator.models.memory.links import has_unified_memory
-from vllm_operator.models.memory.stage import StageMemory, stage_memory
+from vllm_operator.models.memory.stage import StageMemory, memory_by_stage
 from vllm_operator.models.recent import recent_layout, recent_weights
 from vllm_operator.models.validity import parallelism_problems
 from vllm_operator.models.versions import GIB, NEWEST_KNOWN
@@ -75,13 +75,14 @@ def predict_memory(
     problems: tuple[str, ...] | None = None,
     gpu_memory_utilization: float | None = None,
     stage_devices: tuple[Device, ...] = (),
+    stages: tuple[StageMemory, ...] = (),
 ) -> MemoryPrediction:
     """Predicts a start.
 
-    `weights` (of each pipeline stage), `layout` and the `problems` of the parallelism are recomputed unless the caller
-    has them from the same settings. `constants` stands in for the version's row of the table: a fit passes its own. A
-    `gpu_memory_utilization` stands in for that of the settings, on which nothing else depends. `stage_devices` are the
-    GPUs of the stages where these differ; settings are then resolved for `device`.
+    `weights` and `stages` (of each pipeline stage), `layout` and the `problems` of the parallelism are recomputed
+    unless the caller has them from the same settings. `constants` stands in for the version's row of the table: a fit
+    passes its own. A `gpu_memory_utilization` stands in for that of the settings, on which nothing else depends.
+    `stage_devices` are the GPUs of the stages where these differ; settings are then resolved for `device`.
 
     Available KV memory = ceil(device x utilization) - weights - non-torch - activation peak - charged graphs, as
     vllm/v1/worker/gpu_worker.py `determine_available_memory` has it; of several stages the one whose memory holds the
@@ -91,20 +92,9 @@ def predict_memory(
     weights = weights or recent_weights(facts, resolved, device)
     layout = layout or recent_layout(facts, resolved)
     utilization = gpu_memory_utilization or resolved.gpu_memory_utilization
-    stages = tuple(
-        stage_memory(
-            facts,
-            resolved,
-            stage_devices[number] if stage_devices else device,
-            of_stage,
-            constants,
-            stage=number,
-            utilization=utilization,
-        )
-        for number, of_stage in enumerate(weights)
-    )
+    stages = stages or memory_by_stage(facts, resolved, device, weights, constants, stage_devices=stage_devices)
     fixed = _stated_cache_bytes(resolved, layout)
-    left = tuple(stage.left for stage in stages) if fixed is None else (fixed,) * len(stages)
+    left = tuple(stage.left(utilization) for stage in stages) if fixed is None else (fixed,) * len(stages)
     scarcest = layout.scarcest_stage(left)
     capacity = layout.capacity_of_stages(left, resolved.max_model_len) if min(left) > 0 else None
     if problems is None:
@@ -112,8 +102,8 @@ def predict_memory(
     if problems:
         failure: Failure | None = Failure(kind=StartFailure.INVALID, message="; ".join(problems))
     else:
-        failure = _failure(resolved, stages, left, capacity, layout)
-    doubts = _doubts(resolved, stages[scarcest], weights[scarcest])
+        failure = _failure(resolved, utilization, stages, left, capacity, layout)
+    doubts = _doubts(resolved, stages[scarcest], weights[scarcest], utilization)
     interval = interval_bytes(left[scarcest], doubts, constants) if fixed is None else (fixed, fixed)
     stage = stages[scarcest]
     decides = ReportedMemory(
@@ -124,7 +114,7 @@ def predict_memory(
     )
     reported = decides
     if scarcest and failure is None:
-        of_first = _doubts(resolved, stages[0], weights[0])
+        of_first = _doubts(resolved, stages[0], weights[0], utilization)
         reported = ReportedMemory(
             weights=weights[0],
             stage=stages[0],
@@ -140,7 +130,7 @@ def predict_memory(
         lora_bytes=stage.lora,
         kv_cache_bytes=decides.kv_cache_bytes,
         kv_cache_bytes_interval=interval,
-        requested_bytes=stage.requested,
+        requested_bytes=stage.requested(utilization),
         starts=failure is None,
         failure=failure.kind if failure else None,
         notes=_notes(resolved, doubts, failure),
@@ -171,22 +161,29 @@ _ORDER = tuple(StartFailure)
 
 def _failure(
     resolved: ResolvedSettings,
+    utilization: float,
     stages: tuple[StageMemory, ...],
     left: tuple[int, ...],
     capacity: KvCapacity | None,
     layout: KvLayout,
 ) -> Failure | None:
     """The failure that any stage meets first."""
-    found = [
-        failure
+    figures = (
+        _figures(resolved, utilization, stage, capacity, layout, left=available)
         for stage, available in zip(stages, left, strict=True)
-        if (failure := first_failure(_figures(resolved, stage, capacity, layout, left=available))) is not None
-    ]
+    )
+    found = [failure for one in figures if (failure := first_failure(one)) is not None]
     return min(found, key=lambda failure: _ORDER.index(failure.kind), default=None)
 
 
 def _figures(
-    resolved: ResolvedSettings, stage: StageMemory, capacity: KvCapacity | None, layout: KvLayout, *, left: int
+    resolved: ResolvedSettings,
+    utilization: float,
+    stage: StageMemory,
+    capacity: KvCapacity | None,
+    layout: KvLayout,
+    *,
+    left: int,
 ) -> StartFigures:
     length = resolved.max_model_len
     state_blocks = None
@@ -194,7 +191,7 @@ def _figures(
         state_blocks = capacity.num_blocks
     return StartFigures(
         device_bytes=stage.device.memory_bytes,
-        requested_bytes=stage.requested,
+        requested_bytes=stage.requested(utilization),
         weights_bytes=stage.weights + stage.lora,
         activation_bytes=stage.activation,
         non_torch_bytes=stage.non_torch,
@@ -218,7 +215,7 @@ def _checks_state_blocks(resolved: ResolvedSettings) -> bool:
     return not resolved.enforce_eager and resolved.version.release >= STATE_BLOCKS_CHECKED_SINCE
 
 
-def _doubts(resolved: ResolvedSettings, stage: StageMemory, weights: WeightBytes) -> Doubts:
+def _doubts(resolved: ResolvedSettings, stage: StageMemory, weights: WeightBytes, utilization: float) -> Doubts:
     version = resolved.version
     share = table.KNOWN_SIZE_WEIGHT_DOUBT if weights.exact else table.MISSING_SIZE_WEIGHT_DOUBT
     visible = visible_memory(stage.device.product)
@@ -226,7 +223,7 @@ def _doubts(resolved: ResolvedSettings, stage: StageMemory, weights: WeightBytes
         weights_bytes=share * weights.loaded_bytes,
         activation_bytes=stage.activation,
         graphs_charged_bytes=stage.graphs_charged,
-        requested_bytes=stage.requested,
+        requested_bytes=stage.requested(utilization),
         lean_sampler_gain_bytes=stage.lean_gain,
         link_gib=stage.link_doubt_gib,
         encodes_media=stage.encodes_media,

@@ -6,11 +6,12 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from vllm_operator.models.gpu_generation import HOPPER, capability_of
 from vllm_operator.models.memory import constants as table
 from vllm_operator.models.memory.encoders import takes_any_size
 from vllm_operator.models.memory.flag_figures import flag_number
 from vllm_operator.models.memory.graphs import graph_sizes
-from vllm_operator.models.memory.links import has_fabric, link_of
+from vllm_operator.models.memory.links import link_of
 from vllm_operator.models.memory.terms import (
     activation_bytes,
     graph_bytes,
@@ -45,8 +46,6 @@ class StageMemory:
     """One GPU of a stage, in bytes as vLLM would count them."""
 
     device: Device
-    requested: int
-    """The budget: device memory x utilization."""
     weights: int
     activation: int
     lean_gain: int
@@ -60,11 +59,31 @@ class StageMemory:
     encodes_media: bool
     any_image_size: bool
 
-    @property
-    def left(self) -> int:
-        """What is left for the KV cache; below nothing when that is not enough."""
+    def requested(self, utilization: float) -> int:
+        """The budget: device memory x utilization."""
+        return math.ceil(self.device.memory_bytes * utilization)
+
+    def left(self, utilization: float) -> int:
+        """What is left of the budget for the KV cache; below nothing when it is not enough."""
         taken = self.weights + self.activation + self.non_torch + self.graphs_charged + self.lora
-        return self.requested - taken
+        return self.requested(utilization) - taken
+
+
+def memory_by_stage(
+    facts: ModelFacts,
+    resolved: ResolvedSettings,
+    device: Device,
+    weights: tuple[WeightBytes, ...],
+    constants: table.MemoryConstants,
+    *,
+    stage_devices: tuple[Device, ...] = (),
+) -> tuple[StageMemory, ...]:
+    """The bytes on one GPU of each pipeline stage; `stage_devices` are their cards where these differ."""
+    cards = stage_devices or (device,) * len(weights)
+    return tuple(
+        stage_memory(facts, resolved, card, of_stage, constants, stage=stage)
+        for stage, (card, of_stage) in enumerate(zip(cards, weights, strict=True))
+    )
 
 
 def stage_memory(
@@ -75,7 +94,6 @@ def stage_memory(
     constants: table.MemoryConstants,
     *,
     stage: int = 0,
-    utilization: float,
 ) -> StageMemory:
     """The bytes on one GPU of that stage (0 is the first; without a pipeline it is the only one)."""
     widths = recent_widths(facts, resolved)
@@ -95,7 +113,6 @@ def stage_memory(
     non_torch = non_torch_bytes(constants, ranks=ranks, pipeline_parallel=resolved.pipeline_parallel_size, link=link)
     return StageMemory(
         device=device,
-        requested=math.ceil(device.memory_bytes * utilization),
         weights=_resident_weights(facts, weights, resolved, device, widths),
         activation=int(activation),
         lean_gain=int(max(0.0, activation - lean)),
@@ -124,7 +141,7 @@ def _resident_weights(
     Only layers are offloaded; embedding and head stay (vllm/model_executor/models/utils.py `maybe_offload_to_cpu`).
     """
     loaded = weights.loaded_bytes
-    if has_fabric(device.product):
+    if capability_of(device)[0] == HOPPER[0]:
         shared = resolved.tensor_parallel_size > 1
         padding = table.MXFP4_REPACKED_SHARED if shared else table.MXFP4_REPACKED_ALONE
         loaded += int(padding * mxfp4_expert_bytes(facts, resolved, layers=widths.layers))

@@ -75,7 +75,12 @@ def weights_by_stage(
             basis = checkpoint.basis
     buffers = weighing.blueprint.buffer_bytes(dtype_bytes(resolved.dtype))
     weights = tuple(
-        WeightBytes(parameter_bytes=stage, loaded_bytes=kept + buffers, basis=basis, exact=loading.exact)
+        WeightBytes(
+            parameter_bytes=stage,
+            loaded_bytes=kept + buffers,
+            basis=basis,
+            exact=loading.exact and not _repacks_freely(loading, device),
+        )
         for stage, kept in zip(stages, loaded, strict=True)
     )
     if resolved.speculative is None or drafter_of(resolved.speculative) is Drafter.NOTHING:
@@ -136,6 +141,11 @@ def kernel_padding(device: Device | None) -> ExpertPadding:
     if _capability_major(device) == _BLACKWELL_MAJOR:
         return ExpertPadding(hidden=256, intermediate=256)
     return allocated_padding(device)
+
+
+def _repacks_freely(weighing: Weighing, device: Device | None) -> bool:
+    """Whether the kernel that packs the experts is a matter of version and environment: MXFP4 on Blackwell."""
+    return (weighing.rules.method or "").endswith("mxfp4") and _capability_major(device) == _BLACKWELL_MAJOR
 
 
 _BLACKWELL_MAJOR = 10
