@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 UNIT   := tests/unit tests/golden
-SLOW   := tests/property tests/accuracy tests/plane tests/chart tests/node
+SLOW   := tests/property tests/accuracy tests/plane tests/chart tests/node tests/perf
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check unit slow cluster-up cluster-down node-up node-down e2e e2e-kind image-test test-vllm accuracy bench crds manifests soak clean
