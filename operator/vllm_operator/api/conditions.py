@@ -62,6 +62,8 @@ NOT_STARTED: Final = "NotStarted"
 
 # Degraded
 AS_EXPECTED: Final = "AsExpected"
+NODE_NOT_READY: Final = "NodeNotReady"
+GPUS_UNHEALTHY: Final = "GpusUnhealthy"
 QUOTA_EXCEEDED: Final = "QuotaExceeded"
 PODS_REFUSED: Final = "PodsRefused"
 UNSCHEDULABLE: Final = "Unschedulable"

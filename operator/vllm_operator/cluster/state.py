@@ -153,6 +153,10 @@ class ClusterState:
         self._declarations = declared
         return self._changed()
 
+    def offers_on(self, name: str) -> tuple[GpuOffer, ...]:
+        """Return what one node offers at this moment; nothing where it is not known, or has no GPUs."""
+        return self._offers.get(name, ()) if name in self._relevant else ()
+
     def requested_by_others(self, owner: str) -> Mapping[str, int]:
         """Return what the pods of a VLLMDeployment's namespace ask for without its own, and how many they are."""
         held = Counter(self._requests_in.get(owner.partition("/")[0], _NOTHING))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from vllm_operator.api import conditions as reasons
 from vllm_operator.api.v1alpha1 import Admission, SpecError, parse_deployment
 from vllm_operator.models.errors import ModelError
+from vllm_operator.planning.footing import Ground, footing_of
 from vllm_operator.render.errors import RenderError
 from vllm_operator.runtime.desired import desired_by_plan, desired_without_plan, with_complaints
 from vllm_operator.runtime.failures import classify
@@ -22,11 +23,12 @@ from vllm_operator.runtime.writer import OwnerGone
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from vllm_operator.api.status import VLLMDeploymentStatus
+    from vllm_operator.api.status import PlanStatus, VLLMDeploymentStatus
     from vllm_operator.api.v1alpha1 import VLLMDeployment
     from vllm_operator.cluster.quotas import Shortage
     from vllm_operator.cluster.state import ClusterState
     from vllm_operator.models.facts import ModelFacts
+    from vllm_operator.planning.footing import Footing
     from vllm_operator.planning.plan import Plan
     from vllm_operator.runtime.children import Child, ChildId, Children
     from vllm_operator.runtime.desired import Desired
@@ -163,6 +165,7 @@ class Reconciler:
             plan=plan,
             pinned_plan=pinned,
             shortage=shortage,
+            footing=self._footing(key, plan, pinned),
             rendering=self._rendering(key, brought, plan),
             rollout_is_wanted=brought.settled,
         )
@@ -204,6 +207,17 @@ class Reconciler:
         """Return what is said of the objects; without a plan it is what was said before, complaints included."""
         rendering = self._late_problems.get(key, brought.rendering)
         return rendering if plan is None else with_complaints(rendering, self._shared.children.of(key).values())
+
+    def _footing(self, key: str, plan: Plan | None, pinned: PlanStatus | None) -> Footing | None:
+        """Return what has become of the nodes on which the pods run, by the plan that they follow."""
+        if pinned is not None:
+            ground = Ground(pinned.resource_name or "", pinned.gpu_product, pinned.gpu_memory_bytes)
+        elif plan is not None and plan.placement is not None:
+            ground = Ground.of(plan.placement.gpu_class)
+        else:
+            return None
+        names = {pod.node_name for pod in self._shared.pods.of(key) if pod.node_name is not None}
+        return footing_of(ground, ((name, self._shared.cluster.offers_on(name)) for name in names))
 
     def _came_last(self, key: str, uid: str) -> bool:
         """Whether the late objects were all that was missing, and the status is the same with them.

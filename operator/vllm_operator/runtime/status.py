@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vllm_operator.cluster.quotas import Shortage
     from vllm_operator.models.errors import ModelError
     from vllm_operator.models.facts import ModelFacts
+    from vllm_operator.planning.footing import Footing
     from vllm_operator.planning.plan import Plan
     from vllm_operator.runtime.failures import Failure
 
@@ -76,6 +77,8 @@ class Situation:
     failure: Failure | None = None
     shortage: Shortage | None = None
     """The quota that keeps replicas from being made."""
+    footing: Footing | None = None
+    """What has become of the nodes under the pods."""
 
 
 def status_of(situation: Situation, *, now: str) -> VLLMDeploymentStatus:
@@ -238,6 +241,8 @@ def _degraded(situation: Situation) -> _Finding:
         return (reasons.DEGRADED, "True", reasons.PODS_REFUSED, situation.rollout.failure_message)
     if situation.rendering is not None and situation.rendering.reason == reasons.STALE:
         return (reasons.DEGRADED, "True", reasons.STALE, situation.rendering.message)
+    if situation.footing is not None:
+        return (reasons.DEGRADED, "True", situation.footing.change.value, situation.footing.message)
     return (reasons.DEGRADED, "False", reasons.AS_EXPECTED, "")
 
 
