@@ -37,6 +37,21 @@ _LOGGED: tuple[tuple[str, float], ...] = (
 _ASSUMED: tuple[tuple[str, float], ...] = (
     # the same where no log of ours names the card: by analogy with one of that memory and error correction
     (r"h100.*nvl|h100.*94", 93.1),
+    (r"h20.*141|h20-?3e", 139.8),
+    (r"quadro rtx 8000", 47.45),
+    (r"titan rtx|quadro rtx 6000", 23.65),
+    (r"rtx pro 5000", 47.4),
+    (r"rtx pro 4500|rtx 5000 ada", 31.4),
+    (r"rtx 4500 ada|rtx pro 4000", 23.5),
+    (r"rtx 4000 ada|a4500", 19.55),
+    (r"a4000|a16\b|\ba2\b", 14.5),
+    (r"\bl20\b", 44.4),
+    (r"\bp40\b", 22.38),
+    (r"\bp100\b", 15.9),
+    (r"4080 super|4060 ?ti.*16|5060 ?ti.*16", 15.5),
+    (r"3080 ?ti|4070 ?ti(?! super)", 11.63),
+    (r"3080", 9.5),
+    (r"4060|5060|3070|3050|2080(?! ?ti)|2070", 7.6),
     (r"a5000", 23.68),
     (r"5090.*laptop", 23.9),
     (r"gh200.*144", 139.8),
@@ -46,7 +61,7 @@ _ASSUMED: tuple[tuple[str, float], ...] = (
     (r"a10g?\b", 22.06),
     (r"a40\b", 44.42),
     (r"a30\b", 23.5),
-    (r"5070 ?ti|4080", 15.5),
+    (r"5070 ?ti|4080|4070 ?ti super", 15.5),
     (r"3060|4070|5070", 11.63),
     (r"2080 ?ti", 10.75),
     (r"mi325x", 255.7),
@@ -56,6 +71,12 @@ _ASSUMED: tuple[tuple[str, float], ...] = (
 
 _STATED_GIB = re.compile(r"(\d+\.\d+)\s?gib", re.ASCII)
 """A note beside the product (`24GB GPU (23.52 GiB, RTX 4090)`): what the log itself printed."""
+
+_MIG_PROFILE = re.compile(r"\b[1-7]g\.(\d{1,3})gb\b", re.ASCII)
+"""A slice: `1g.10gb` of an H100. Its card's memory is not its own."""
+
+_VISIBLE_SHARE_OF_SLICE = 0.95
+"""9.5 GiB of `1g.10gb`, 4.75 of `1g.5gb`: 9,728 and 4,864 MiB (NVIDIA MIG user guide)."""
 
 _NOMINAL_GB = re.compile(r"(\d+(?:\.\d+)?)\s?gi?b", re.ASCII)
 
@@ -84,6 +105,9 @@ def visible_memory(product: str | None) -> VisibleMemory | None:
     stated = _STATED_GIB.search(name)
     if stated is not None:
         return VisibleMemory(bytes=int(float(stated.group(1)) * GIB), measured=True)
+    profile = _MIG_PROFILE.search(name)
+    if profile is not None:
+        return VisibleMemory(bytes=int(float(profile.group(1)) * _VISIBLE_SHARE_OF_SLICE * GIB), measured=False)
     # NB: the assumed ones first, they are variants (GH200, H100 NVL) whose names hold a logged card's.
     for table, measured in ((_ASSUMED, False), (_LOGGED, True)):
         for pattern, gib in table:

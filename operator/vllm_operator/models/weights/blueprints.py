@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.models.families.defaults import with_class_defaults
-from vllm_operator.models.weights.families import encoders, hybrids, interleaved
+from vllm_operator.models.weights.families import encoders, hybrids, interleaved, nemotron
 from vllm_operator.models.weights.families.decoder import dbrx, decoder
 from vllm_operator.models.weights.families.deepseek_v4 import deepseek_v4
 from vllm_operator.models.weights.families.latent import latent_decoder, longcat_flash, minicpm3
@@ -39,7 +39,7 @@ _BUILDERS: dict[str, Callable[[Config], Blueprint]] = {
     "mamba": hybrids.mamba_model,
     "falcon_mamba": hybrids.mamba_model,
     "mamba2": hybrids.mamba2_model,
-    "nemotron_h": hybrids.nemotron_h,
+    "nemotron_h": nemotron.nemotron_h,
     "jamba": hybrids.jamba,
     "granitemoehybrid": hybrids.granite_hybrid,
     "bamba": hybrids.bamba,

@@ -12,13 +12,11 @@ from vllm_operator.models.weights.families.decoder import (
     feed_forward,
     head_count,
     hidden_size,
-    intermediate_size,
     layer_count,
     mlp,
 )
 from vllm_operator.models.weights.families.experts import (
     expert_count,
-    expert_intermediate_size,
     expert_layers,
     moe_modules,
     shared_intermediate_size,
@@ -38,10 +36,8 @@ from vllm_operator.models.weights.families.traits import Bias, QkNorm, Traits
 from vllm_operator.models.weights.fields import flag, integer, integers, items, section, text
 from vllm_operator.models.weights.modules import (
     Blueprint,
-    Experts,
     Layer,
     Linear,
-    Module,
     Tensor,
     divided,
     whole,
@@ -50,10 +46,12 @@ from vllm_operator.models.weights.modules import (
 if TYPE_CHECKING:
     from vllm_operator.models.weights.fields import Config
 
-_PLAIN = Traits(mlp_bias=Bias.NEVER)
+PLAIN_STATES = Traits(mlp_bias=Bias.NEVER)
+"""What models of states and attention share: no bias in their feed-forward."""
 
 
-def _norm(hidden: int, count: int = 1) -> Layer:
+def norms_of(hidden: int, count: int = 1) -> Layer:
+    """So many norms as wide as the hidden state."""
     return (Tensor(name=LAYER + "norm", extents=(whole(hidden),), count=count),)
 
 
@@ -71,8 +69,8 @@ def mamba2_model(config: Config) -> Blueprint:
         bias=flag(config, "use_bias"),
         conv_bias=flag(config, "use_conv_bias", default=True),
     )
-    layer = _norm(hidden) + mamba2(LAYER + "mixer", shape)
-    return assemble(config, replace(_PLAIN, tied=True), (layer,) * layer_count(config))
+    layer = norms_of(hidden) + mamba2(LAYER + "mixer", shape)
+    return assemble(config, replace(PLAIN_STATES, tied=True), (layer,) * layer_count(config))
 
 
 def mamba_model(config: Config) -> Blueprint:
@@ -88,95 +86,14 @@ def mamba_model(config: Config) -> Blueprint:
         bias=flag(config, "use_bias"),
         conv_bias=flag(config, "use_conv_bias", default=True),
     )
-    layer = _norm(hidden) + mamba(LAYER + "mixer", shape)
-    return assemble(config, replace(_PLAIN, tied=True), (layer,) * layer_count(config))
+    layer = norms_of(hidden) + mamba(LAYER + "mixer", shape)
+    return assemble(config, replace(PLAIN_STATES, tied=True), (layer,) * layer_count(config))
 
 
-def nemotron_h(config: Config) -> Blueprint:
-    """Nemotron-H: each layer is one mixer (Mamba2, attention, dense or experts) after one norm."""
-    hidden = hidden_size(config)
-    attend = replace(_PLAIN, gated=False, attention="mixer")
-    kinds: dict[str, Layer] = {
-        "M": _norm(hidden) + mamba2(LAYER + "mixer", _nemotron_mixer(config)),
-        "*": _norm(hidden) + attention(config, attend),
-        "E": _norm(hidden) + _nemotron_experts(config) if expert_count(config) else (),
-    }
-    layers = []
-    sizes = [size for size in items(config, "intermediate_size") if isinstance(size, int)]
-    sizes = sizes or [intermediate_size(config)]
-    dense_seen = 0
-    for kind in _nemotron_pattern(config):
-        if kind == "-":
-            layers.append(_norm(hidden) + _nemotron_dense(config, sizes[min(dense_seen, len(sizes) - 1)]))
-            dense_seen += 1
-        else:
-            layers.append(kinds[kind])
-    return assemble(config, attend, _shared(layers))
-
-
-def _shared(layers: list[Layer]) -> tuple[Layer, ...]:
+def shared_layers(layers: list[Layer]) -> tuple[Layer, ...]:
     """Equal layers as one tuple."""
     seen: dict[Layer, Layer] = {}
     return tuple(seen.setdefault(layer, layer) for layer in layers)
-
-
-def _nemotron_pattern(config: Config) -> str:
-    pattern = text(config, "hybrid_override_pattern")
-    if pattern:
-        return "".join(kind for kind in pattern if kind in "M*E-")[:4096]
-    letters = {"mamba": "M", "attention": "*", "moe": "E", "mlp": "-"}
-    return "".join(letters.get(str(kind), "") for kind in items(config, "layers_block_type"))[:4096]
-
-
-def _nemotron_mixer(config: Config) -> Mamba2Shape:
-    return Mamba2Shape(
-        hidden=hidden_size(config),
-        heads=integer(config, "mamba_num_heads", default=1),
-        head_dim=integer(config, "mamba_head_dim", default=64),
-        groups=integer(config, "n_groups", default=1),
-        state=integer(config, "ssm_state_size", default=128),
-        kernel=integer(config, "conv_kernel", default=4),
-        bias=flag(config, "use_bias"),
-        conv_bias=flag(config, "use_conv_bias", default=True),
-    )
-
-
-def _nemotron_dense(config: Config, size: int) -> Layer:
-    return feed_forward(
-        LAYER + "mixer",
-        hidden=hidden_size(config),
-        intermediate=size,
-        gated=False,
-        bias=flag(config, "mlp_bias"),
-    )
-
-
-def _nemotron_experts(config: Config) -> Layer:
-    hidden, count, name = hidden_size(config), expert_count(config), LAYER + "mixer"
-    latent = integer(config, "moe_latent_size")
-    bias = flag(config, "mlp_bias")
-    modules: list[Module] = [
-        Linear(name=name + ".gate", inputs=whole(hidden), outputs=(whole(count),), quantizable=False),
-        Tensor(name=name + ".correction_bias", extents=(whole(count),), dtype="float32"),
-        Experts(
-            name=name + ".experts",
-            count=count,
-            hidden=latent or hidden,
-            intermediate=expert_intermediate_size(config),
-            gated=False,
-        ),
-    ]
-    shared = integer(config, "moe_shared_expert_intermediate_size") * integer(config, "n_shared_experts")
-    if shared:
-        modules.extend(
-            feed_forward(name + ".shared_experts", hidden=hidden, intermediate=shared, gated=False, bias=bias)
-        )
-    if latent:
-        modules += [
-            Linear(name=name + ".fc1_latent_proj", inputs=whole(hidden), outputs=(whole(latent),), bias=bias),
-            Linear(name=name + ".fc2_latent_proj", inputs=whole(latent), outputs=(whole(hidden),), bias=bias),
-        ]
-    return tuple(modules)
 
 
 def jamba(config: Config) -> Blueprint:
@@ -192,21 +109,21 @@ def jamba(config: Config) -> Blueprint:
         conv_bias=flag(config, "mamba_conv_bias", default=True),
         norms=True,
     )
-    traits = replace(_PLAIN, moe="feed_forward", mlp="feed_forward", qkv_bias=Bias.NEVER, output_bias=Bias.NEVER)
+    traits = replace(PLAIN_STATES, moe="feed_forward", mlp="feed_forward", qkv_bias=Bias.NEVER, output_bias=Bias.NEVER)
     period = integer(config, "attn_layer_period", default=8) or 8
     offset = integer(config, "attn_layer_offset", default=4)
     sparse_at = expert_layers({"expert_layer_period": 2, "expert_layer_offset": 1, **config})
-    norms = _norm(hidden, 2)
+    norms = norms_of(hidden, 2)
     mixers = {True: attention(config, traits), False: mamba(LAYER + "mamba", shape)}
     forward = {True: moe_modules(config, traits) if any(sparse_at) else (), False: mlp(config, traits)}
     layers = [norms + mixers[index % period == offset] + forward[sparse_at[index]] for index in range(count)]
-    return assemble(config, traits, _shared(layers))
+    return assemble(config, traits, shared_layers(layers))
 
 
 def granite_hybrid(config: Config) -> Blueprint:
     """Granite 4: Mamba2 and attention layers, each followed by experts and a shared expert, or by it alone."""
     hidden = hidden_size(config)
-    traits = replace(_PLAIN, moe="block_sparse_moe", tied=True)
+    traits = replace(PLAIN_STATES, moe="block_sparse_moe", tied=True)
     heads = integer(config, "mamba_n_heads", default=1)
     dim = integer(config, "mamba_d_head") or integer(config, "mamba_expand", default=2) * hidden // max(1, heads)
     shape = Mamba2Shape(
@@ -224,11 +141,11 @@ def granite_hybrid(config: Config) -> Blueprint:
         forward = moe_modules(config, traits)
     elif shared_intermediate_size(config):
         forward = feed_forward(LAYER + "shared_mlp", hidden=hidden, intermediate=shared_intermediate_size(config))
-    norms = _norm(hidden, 2)
+    norms = norms_of(hidden, 2)
     mixers = {"mamba": mamba2(LAYER + "mamba", shape), "attention": attention(config, traits)}
     kinds = items(config, "layer_types", "layers_block_type")[:4096] or ("mamba",) * layer_count(config)
     layers = [norms + mixers.get(str(kind), mixers["attention"]) + forward for kind in kinds]
-    return assemble(config, traits, _shared(layers))
+    return assemble(config, traits, shared_layers(layers))
 
 
 def bamba(config: Config) -> Blueprint:
@@ -246,13 +163,13 @@ def bamba(config: Config) -> Blueprint:
     )
     attended = integers(config, "attn_layer_indices")
     types = items(config, "layer_types", "layers_block_type")
-    forward, norms = mlp(config, _PLAIN), _norm(hidden, 2)
-    mixer, attend = mamba2(LAYER + "mamba", shape), attention(config, _PLAIN)
+    forward, norms = mlp(config, PLAIN_STATES), norms_of(hidden, 2)
+    mixer, attend = mamba2(LAYER + "mamba", shape), attention(config, PLAIN_STATES)
     layers = []
     for index in range(layer_count(config)):
         kind = types[index] == "attention" if index < len(types) else index in attended
         layers.append(norms + (attend if kind else mixer) + forward)
-    return assemble(config, _PLAIN, _shared(layers))
+    return assemble(config, PLAIN_STATES, shared_layers(layers))
 
 
 def falcon_h1(config: Config) -> Blueprint:
@@ -273,7 +190,7 @@ def falcon_h1(config: Config) -> Blueprint:
     )
     traits = Traits()
     layer = (
-        _norm(hidden, 2)
+        norms_of(hidden, 2)
         + attention(config, traits)
         + mamba2(LAYER + "mamba", shape)
         + mlp(config, replace(traits, mlp="feed_forward"))
@@ -314,12 +231,12 @@ def lfm2(config: Config) -> Blueprint:
     sparse = moe_modules(config, replace(traits, routing_bias=flag(config, "use_expert_bias")))
     types = items(config, "layer_types")
     attended = integers(config, "full_attn_idxs")
-    norms, attend = _norm(hidden, 2), attention(config, traits)
+    norms, attend = norms_of(hidden, 2), attention(config, traits)
     layers = []
     for index, is_sparse in enumerate(sparse_at):
         full = types[index] == "full_attention" if index < len(types) else index in attended
         layers.append(norms + (attend if full else conv) + (sparse if is_sparse else dense))
-    return assemble(config, traits, _shared(layers))
+    return assemble(config, traits, shared_layers(layers))
 
 
 def qwen3_next(config: Config) -> Blueprint:
@@ -349,12 +266,12 @@ def qwen3_next(config: Config) -> Blueprint:
     sparse_at = expert_layers({"decoder_sparse_step": 1, **config})
     sparse = moe_modules(config, traits) if any(sparse_at) else ()
     dense = mlp(config, traits)
-    norms, attend = _norm(hidden, 2), attention(config, traits)
+    norms, attend = norms_of(hidden, 2), attention(config, traits)
     layers = []
     for index in range(count):
         full = types[index] == "full_attention" if index < len(types) else (index + 1) % interval == 0
         layers.append(norms + (attend if full else net) + (sparse if sparse_at[index] else dense))
-    return assemble(config, traits, _shared(layers))
+    return assemble(config, traits, shared_layers(layers))
 
 
 def kimi_linear(config: Config) -> Blueprint:
@@ -379,7 +296,7 @@ def kimi_linear(config: Config) -> Blueprint:
     delta_layers = integers(linear, "kda_layers")
     sparse_at = expert_layers(config)
     sparse = moe_modules(config, traits) if any(sparse_at) else ()
-    dense, norms, latent = mlp(config, traits), _norm(hidden, 2), latent_attention(config)
+    dense, norms, latent = mlp(config, traits), norms_of(hidden, 2), latent_attention(config)
     if flag(config, "mla_use_output_gate"):
         heads = divided(head_count(config), integer(config, "v_head_dim"))
         latent += (Linear(name=LAYER + "self_attn.g_proj", inputs=whole(hidden), outputs=(heads,)),)
@@ -387,7 +304,7 @@ def kimi_linear(config: Config) -> Blueprint:
         norms + (delta if index + 1 in delta_layers else latent) + (sparse if sparse_at[index] else dense)
         for index in range(count)
     ]
-    return assemble(config, traits, _shared(layers))
+    return assemble(config, traits, shared_layers(layers))
 
 
 __all__ = [
@@ -399,6 +316,5 @@ __all__ = [
     "lfm2",
     "mamba2_model",
     "mamba_model",
-    "nemotron_h",
     "qwen3_next",
 ]
