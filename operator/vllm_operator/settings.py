@@ -57,6 +57,10 @@ class Settings(BaseModel):
     """Resources that are reconciled at the same time."""
     resync_seconds: Annotated[float, Field(gt=0)] = 120.0
     """Time between authoritative lists of everything that is watched, give or take a fifth."""
+    observe_pods: bool = True
+    """Whether the metrics of the model servers are read, to compare predictions with them."""
+    observations_config_map: str | None = None
+    """ConfigMap of its namespace in which the operator keeps what they report; unset: nothing outlives the process."""
     engine_image: str | None = None
     """Engine image for all deployments that do not name one."""
 

@@ -38,6 +38,7 @@ VARIANTS = {
         "--set=priorityClassName=system-cluster-critical",
         "--set=imagePullSecrets[0].name=pull",
     ),
+    "no observations": ("--set=observations.enabled=false", "--set=networkPolicy.enabled=true"),
     "node agent": ("--set=nodeAgent.enabled=true",),
     "node agent with its own ideas": (
         "--set=nodeAgent.enabled=true",
@@ -284,3 +285,29 @@ def test_neither_webhook_nor_metrics_are_looked_for_at_the_node_agent() -> None:
         *(obj["spec"]["selector"] for obj in of_kind("node agent", "Service")),
     ):
         assert not selector.items() <= labels.items()
+
+
+@pytest.mark.parametrize("variant", ["default", "namespaced"])
+def test_the_config_map_of_observations_is_named_alike_everywhere_and_kept_by_upgrades(variant: str) -> None:
+    (container,) = operator_pod(variant)["containers"]
+    given = load_settings({entry["name"]: entry.get("value") or NAMESPACE for entry in container["env"]})
+    (kept,) = of_kind(variant, "ConfigMap")
+    named = [rule for rule in rules(variant, "ClusterRole", "Role") if "configmaps" in rule["resources"]]
+
+    assert given.observe_pods
+    assert given.observations_config_map == kept["metadata"]["name"]
+    assert "data" not in kept, "an upgrade would take the observations away"
+    writes = [rule for rule in named if set(rule["verbs"]) & {"update", "patch", "create", "delete"}]
+    assert [(rule["resourceNames"], rule["verbs"]) for rule in writes] == [
+        ([kept["metadata"]["name"]], ["get", "update"])
+    ]
+
+
+def test_an_operator_that_is_to_observe_nothing_has_no_config_map_and_no_way_to_the_pods() -> None:
+    assert of_kind("no observations", "ConfigMap") == []
+    (container,) = operator_pod("no observations")["containers"]
+    given = load_settings({entry["name"]: entry.get("value") or NAMESPACE for entry in container["env"]})
+    assert (given.observe_pods, given.observations_config_map) == (False, None)
+    (policy,) = of_kind("no observations", "NetworkPolicy")
+    (observing,) = of_kind("everything", "NetworkPolicy")
+    assert len(observing["spec"]["egress"]) == len(policy["spec"]["egress"]) + 1

@@ -36,6 +36,7 @@ APPLIED_KINDS = frozenset(
     {
         "ClusterRole",
         "ClusterRoleBinding",
+        "ConfigMap",
         "CustomResourceDefinition",
         "Lease",
         "Namespace",

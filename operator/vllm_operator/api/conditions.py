@@ -84,6 +84,11 @@ UNSUPPORTED_QUANTIZATION: Final = "UnsupportedQuantization"
 UNSUPPORTED_MODEL: Final = "UnsupportedModel"
 INVALID_ARGUMENT: Final = "InvalidArgument"
 
+# Events about what vLLM reported; no condition has them
+ESTIMATE_OFF: Final = "EstimateOff"
+CAPACITY_BELOW_WORKLOAD: Final = "CapacityBelowWorkload"
+OBSERVATION_IGNORED: Final = "ObservationIgnored"
+
 
 def set_condition(
     conditions: Iterable[Condition],

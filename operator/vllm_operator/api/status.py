@@ -187,14 +187,26 @@ class ReasonStatus(StatusModel):
 
 
 class ObservedStatus(StatusModel):
-    """What running pods reported."""
+    """What the running pods' vLLM reported, once their engines had started."""
 
+    plan_hash: Annotated[str, Field(max_length=64)] | None = None
+    """Plan of the pods that were read."""
+    replicas: Annotated[int, Field(ge=0)] = 0
+    """Replicas that were read."""
     kv_cache_tokens: Bytes | None = None
-    """Tokens of KV cache that vLLM reports."""
+    """Tokens of KV cache that vLLM reports: of the engine with the least."""
+    most_kv_cache_tokens: Bytes | None = None
+    """The same of the engine with the most."""
     max_concurrency: float | None = None
-    """Concurrency that vLLM reports."""
+    """Sequences of the full length that one replica holds at once, as vLLM reports it: of the one with the fewest."""
+    gpu_memory_utilization: float | None = None
+    """Share of the GPU's memory that vLLM reports to use."""
+    predicted_kv_cache_tokens: Bytes | None = None
+    """Tokens that had been predicted."""
     estimate_error_percent: float | None = None
-    """How far the prediction was off, in per cent."""
+    """How far the prediction was off, in per cent of what is there; positive where too much was predicted."""
+    problem: Annotated[str, Field(max_length=1024)] | None = None
+    """Why a pod's report is not used."""
 
 
 class VLLMDeploymentStatus(StatusModel):

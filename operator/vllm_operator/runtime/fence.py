@@ -61,6 +61,11 @@ class Fenced:
         async with self._while_leading():
             await self.kube.create(resource, namespace, manifest)
 
+    async def update(self, resource: Resource, namespace: str | None, manifest: Manifest) -> Manifest:
+        """See `Objects.update`."""
+        async with self._while_leading():
+            return await self.kube.update(resource, namespace, manifest)
+
     @asynccontextmanager
     async def _while_leading(self) -> AsyncIterator[None]:
         seconds = self.seconds_left()

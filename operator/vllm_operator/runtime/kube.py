@@ -237,7 +237,7 @@ class AiohttpKube:
         await self._request("POST", resource.path(namespace), body=manifest, accept=_METADATA_ONLY)
 
     async def update(self, resource: Resource, namespace: str | None, manifest: Manifest) -> Manifest:
-        """See `Kube.update`."""
+        """See `Objects.update`."""
         return await self._request("PUT", resource.path(namespace, manifest["metadata"]["name"]), body=manifest)
 
     async def list(self, resource: Resource, namespace: str | None, *, labels: str = "") -> tuple[list[Manifest], str]:
