@@ -147,13 +147,13 @@ class Objects(Protocol):
         """Create an object."""
         ...
 
-
-class Kube(Objects, Protocol):
-    """All that the runtime asks of the API server."""
-
     async def update(self, resource: Resource, namespace: str | None, manifest: Manifest) -> Manifest:
         """Replace an object, if it still has the resourceVersion that the manifest states; returns it."""
         ...
+
+
+class Kube(Objects, Protocol):
+    """All that the runtime asks of the API server."""
 
     async def list(self, resource: Resource, namespace: str | None, *, labels: str = "") -> tuple[list[Manifest], str]:
         """Return all objects and the resourceVersion from which to watch."""
