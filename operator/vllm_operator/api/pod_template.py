@@ -19,6 +19,8 @@ ENGINE_CONTAINER: Final = "engine"
 ENGINE_PORT_NAME: Final = "http"
 
 LARGEST_OVERLAY_BYTES: Final = 65_536
+DEEPEST_OVERLAY: Final = 32
+"""Levels of nesting; the deepest field of a pod template, a label selector in a volume's claim, is at the twelfth."""
 
 _MANAGED: Final = {
     "spec.restartPolicy": "a Deployment's pods always restart",
@@ -68,8 +70,27 @@ _METADATA: Final = ("labels", "annotations")
 _OWN_PREFIXES: Final = ("vllm-operator.io/", "app.kubernetes.io/")
 
 
+def _is_deep(value: object) -> bool:
+    """Whether a value is nested too deeply; walked level by level, as a depth that Python takes is not promised."""
+    level = [value]
+    for _ in range(DEEPEST_OVERLAY):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return False
+    return True
+
+
+def _inside(value: object) -> Sequence[object]:
+    if isinstance(value, Mapping):
+        return list(value.values())
+    return value if isinstance(value, list) else ()
+
+
 def overlay_problems(overlay: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield path (relative to the overlay) and message of everything that the overlay may not say."""
+    if _is_deep(overlay):
+        yield "", f"is nested more than {DEEPEST_OVERLAY} levels deep"
+        return
     size = len(json.dumps(overlay, default=str).encode())
     if size > LARGEST_OVERLAY_BYTES:
         yield "", f"has {size} bytes of JSON; at most {LARGEST_OVERLAY_BYTES} are accepted"

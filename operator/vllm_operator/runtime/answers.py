@@ -46,7 +46,7 @@ def parse_json(text: bytes) -> Any:
             return json.loads(text)
         except RecursionError:
             return json.loads(shallow(text))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # what is never closed cannot be cut
         raise NotJson(f"no JSON: {text[:64]!r}") from error
 
 

@@ -10,7 +10,7 @@ import kopf
 
 from vllm_operator.api.v1alpha1 import GROUP, PLURAL, VERSION
 from vllm_operator.runtime.connection import agent_of, open_session
-from vllm_operator.runtime.webhook_tls import CERTIFICATE_FILE, KEY_FILE
+from vllm_operator.runtime.webhook import WebhookServer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 WEBHOOK_ID: Final = "feasibility"
 """Also the path of the webhook in the chart's configuration."""
 REFUSED: Final = 422
-NEVER_SECONDS: Final = 365 * 86400.0
 
 
 class _Listings:
@@ -125,8 +124,10 @@ def registry(
         if key is not None:
             queue(key)
 
-    webhook = _webhook_server(settings, served) if served is not None else None
-    if webhook is not None:
+    # The certificate is put into the running server's context when it is renewed.
+    webhook = None
+    if served is not None:
+        webhook = WebhookServer(settings.webhook_host, settings.webhook_port, served.context, path=f"/{WEBHOOK_ID}")
 
         @kopf.on.validate(GROUP, VERSION, PLURAL, id=WEBHOOK_ID, registry=handlers)
         async def feasibility(*, body: kopf.Body, dryrun: bool, warnings: list[str], **review: Any) -> None:
@@ -157,18 +158,6 @@ def configure_kopf(settings: kopf.OperatorSettings) -> None:
     settings.persistence.progress_storage = _NoProgress()
     # A line for every event of every object is not news.
     logging.getLogger("kopf.objects").setLevel(logging.WARNING)
-
-
-def _webhook_server(settings: Settings, served: ServedCertificate) -> kopf.WebhookServer:
-    return kopf.WebhookServer(
-        addr=settings.webhook_host,
-        port=settings.webhook_port,
-        context=served.context,
-        certfile=served.directory / CERTIFICATE_FILE,
-        pkeyfile=served.directory / KEY_FILE,
-        # Kopf would close the socket to take a new certificate; `served` puts it into the running server's context.
-        file_check_interval=NEVER_SECONDS,
-    )
 
 
 def scope(namespaces: Collection[str]) -> dict[str, Any]:

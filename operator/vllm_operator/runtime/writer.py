@@ -21,9 +21,9 @@ Manifest = dict[str, Any]
 
 TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 """Answers that say nothing about the object: the same request may succeed later."""
-NOT_IN_THE_SCHEMA = "failed to create typed patch object"
-"""What the API server says, with a 500, of a field that the kind does not have, such as one of a newer Kubernetes in
-`spec.podTemplate` (apimachinery: managedfields/internal/structuredmerge.go)."""
+NOT_OF_THE_KIND = ("failed to create typed patch object", "failed to convert new object")
+"""What the API server says, with a 500, of an object that it cannot read as its kind: of a field of a newer Kubernetes,
+or a quantity that is none, in `spec.podTemplate` (apimachinery: managedfields/internal/structuredmerge.go)."""
 ABSENT = 404
 CONTENDED = 409
 """Others write to the object so often that the API server gave up; a name that is not ours never comes out as this."""
@@ -99,7 +99,7 @@ class Writer:
         try:
             answer = await self._apply(one, uid, known=child is not None)
         except ApiError as error:
-            if error.status == CONTENDED or (error.status in TRANSIENT and NOT_IN_THE_SCHEMA not in str(error)):
+            if _may_pass(error):
                 raise
             return Rendering(APPLY_FAILED, f"the {one.id[0]} {one.id[1]!r} was not accepted: {error}")
         if answer is None:
@@ -143,3 +143,10 @@ class Writer:
         if all(reference.get("uid") != uid for reference in found["metadata"].get("ownerReferences") or []):
             return None
         return await self._kube.apply(one.manifest, force=True)
+
+
+def _may_pass(error: ApiError) -> bool:
+    """Whether the same request may succeed later."""
+    if error.status in TRANSIENT:
+        return not any(words in str(error) for words in NOT_OF_THE_KIND)
+    return error.status == CONTENDED

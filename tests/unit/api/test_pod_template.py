@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vllm_operator.api.pod_template import LARGEST_OVERLAY_BYTES, overlay_problems
+from vllm_operator.api.pod_template import DEEPEST_OVERLAY, LARGEST_OVERLAY_BYTES, overlay_problems
 
 
 def _engine(**fields: Any) -> dict[str, Any]:
@@ -73,3 +73,17 @@ def test_an_overlay_has_a_largest_size() -> None:
     ((path, message),) = overlay_problems(overlay)
     assert path == ""
     assert str(LARGEST_OVERLAY_BYTES) in message
+
+
+def nested(levels: int) -> dict[str, Any]:
+    found: dict[str, Any] = {"a": "b"}
+    for _ in range(levels - 1):
+        found = {"a": found} if levels % 2 else {"a": [found]}
+    return found
+
+
+@pytest.mark.parametrize("levels", [DEEPEST_OVERLAY, 99, 500, 5_001])
+def test_an_overlay_has_a_greatest_depth(levels: int) -> None:
+    ((path, message),) = overlay_problems({"metadata": {}, "spec": nested(levels)})
+    assert path == ""
+    assert str(DEEPEST_OVERLAY) in message

@@ -62,7 +62,7 @@ def test_what_is_cut_is_what_is_too_deep_and_nothing_else(value: Any, deepest: i
     assert json.loads(shallow(json.dumps(value).encode(), deepest)) == cut(value, deepest)
 
 
-@pytest.mark.parametrize("text", [b"", b"<html>try again later</html>", b'{"a":', b"\xff"])
+@pytest.mark.parametrize("text", [b"", b"<html>", b'{"a":', b"\xff", b'{"a":' * KUBERNETES_LIMIT])
 def test_what_is_no_json_is_called_so(text: bytes) -> None:
     with pytest.raises(NotJson):
         parse_json(text)

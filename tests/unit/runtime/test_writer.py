@@ -37,6 +37,7 @@ def _refusing(error: ApiError) -> Writer:
         ApiError(422, "Invalid", "spec.ports: Required value"),
         ApiError(403, "Forbidden", "exceeded quota"),
         ApiError(500, "", "failed to create typed patch object (team/model): .spec.x: field not declared in schema"),
+        ApiError(500, "", "failed to convert new object (team/model) to proper version: quantities must match"),
     ],
 )
 async def test_a_refusal_of_the_object_is_told(error: ApiError) -> None:
@@ -47,7 +48,7 @@ async def test_a_refusal_of_the_object_is_told(error: ApiError) -> None:
     assert str(error) in problem.message
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("status", [409, 429, 500, 503])
 async def test_a_server_that_cannot_answer_now_is_asked_again(status: int) -> None:
     (wanted,) = wanted_of([SERVICE])
     with pytest.raises(ApiError):
