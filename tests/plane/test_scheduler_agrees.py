@@ -206,7 +206,7 @@ def _check(admin: Api, namespace: str, name: str, case: Case) -> None:
         return
     forced = planned
     if not planned.renderable:
-        if capacity_for(request_of(wanted, OperatorDefaults()).gpus, seen).excluded.keys() & PLANNERS_OWN:
+        if capacity_for(request_of(wanted, OperatorDefaults(), Capabilities()).gpus, seen).excluded.keys() & PLANNERS_OWN:
             return
         forced = _as_if_there_were_a_node(wanted, selector)
     assert forced.placement is not None

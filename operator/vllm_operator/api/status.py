@@ -155,6 +155,8 @@ class PlanStatus(StatusModel):
     """Nodes that qualified, at most sixteen of them."""
     gpus_per_replica: Annotated[int, Field(ge=0)] = 0
     """GPUs of one replica."""
+    nodes_per_replica: Annotated[int, Field(ge=1)] = 1
+    """Nodes that one replica takes, with a pod on each."""
     tensor_parallel_size: Annotated[int, Field(ge=1)] = 1
     """GPUs that share each layer."""
     pipeline_parallel_size: Annotated[int, Field(ge=1)] = 1

@@ -53,7 +53,7 @@ def rollout_of_groups(spec: VLLMDeploymentSpec, *, has_room_for_surge: bool) -> 
         why = "spec.rollout.strategy: all groups are replaced at once, none waits for another"
         return Rollout(strategy={"maxSurge": 0, "maxUnavailable": "100%"}, why=why)
     rollout = rollout_of(spec, has_room_for_surge=has_room_for_surge)
-    return Rollout(strategy=rollout.strategy["rollingUpdate"], why=rollout.why.replace("pod", "group"))
+    return Rollout(strategy=rollout.strategy["rollingUpdate"], why=rollout.why)
 
 
 def _rolling(*, surge: int, unavailable: int) -> dict[str, Any]:

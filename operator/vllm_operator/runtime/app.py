@@ -39,6 +39,9 @@ from vllm_operator.runtime.kube import (
 from vllm_operator.runtime.leader import Election, Sole
 from vllm_operator.runtime.logs import configure_logging
 from vllm_operator.runtime.observability import Metrics, http_application
+from vllm_operator.runtime.observe import Observer
+from vllm_operator.runtime.observe_book import ObservationBook
+from vllm_operator.runtime.observed import Observed, ObservedCollector
 from vllm_operator.runtime.optional import OptionalKinds
 from vllm_operator.runtime.planner import Planner
 from vllm_operator.runtime.pods import Pods
@@ -126,7 +129,6 @@ class Operator:
         self._children = Children()
         self._pods = Pods()
         self._cluster = ClusterState()
-        self._planner = Planner(OperatorDefaults(image=settings.engine_image))
         self._quotas = Quotas(self._cluster)
         self._fleet = Fleet(self._cluster.snapshot, self._queue.add)
         self._facts = FactsBook(kube, source, changed=self._queue.add)
@@ -137,6 +139,15 @@ class Operator:
         )
         self._written = Fenced(kube, self._election.seconds_left)
         self._recorder = Recorder(self._written, instance=settings.pod_name, now=utc_now_micro)
+        self._observer = Observer(self._queue.add, jitter=jitter)
+        self._book = ObservationBook(
+            self._written,
+            namespace=settings.namespace,
+            name=settings.observations_config_map if settings.observe_pods else None,
+            reread_seconds=settings.resync_seconds,
+            jitter=jitter,
+        )
+        self._observed = Observed(self._observer, self._book, utc_now)
         namespaces: tuple[str | None, ...] = settings.watch_namespaces or (None,)
         self._optional = OptionalKinds(
             kube,
@@ -147,6 +158,7 @@ class Operator:
             resync_seconds=settings.resync_seconds,
             jitter=jitter,
         )
+        self._planner = Planner(OperatorDefaults(image=settings.engine_image), self._optional.capabilities)
         self._reconciler = Reconciler(self._shared())
         self._watchers = tuple(self._watches(namespaces))
         self._resyncs = tuple(
@@ -173,6 +185,7 @@ class Operator:
         )
         self._metrics.observe("vllm_operator_resources", "VLLMDeployments.", lambda: float(len(self._resources)))
         StandingsCollector(self._resources.standings, self._metrics.registry)
+        ObservedCollector(self._observed, self._observer, self._book, self._metrics.registry)
 
     async def run(self) -> None:
         """Run until SIGTERM, or until a part of it fails."""
@@ -183,6 +196,8 @@ class Operator:
             *(("resync", resync.run()) for resync in self._resyncs),
             ("fleet", self._fleet.run()),
             ("events", self._recorder.run()),
+            ("observer", self._observer.run(self._working)),
+            ("observations", self._book.run(self._election.leading)),
             ("loop lag", self._metrics.measure_lag()),
             ("start", self._start_working()),
             *(
@@ -215,6 +230,7 @@ class Operator:
             cluster=self._cluster,
             facts=self._facts,
             fleet=self._fleet,
+            observed=self._observed,
             quotas=self._quotas,
             queue=self._queue,
             late_queue=self._late_queue,
@@ -229,7 +245,8 @@ class Operator:
 
     def _watches(self, namespaces: tuple[str | None, ...]) -> list[Watcher]:
         seconds = self._settings.resync_seconds
-        pods = PodFeed(self._cluster, self._pods, self._fleet.changed, self._queue.add)
+        observer = self._observer if self._settings.observe_pods else None
+        pods = PodFeed(self._cluster, self._pods, self._fleet.changed, self._queue.add, observer)
         found: list[Watcher] = [
             Watcher(
                 self._kube, NODES, NodeFeed(self._cluster, self._fleet.changed), resync_seconds=seconds, jitter=jitter
@@ -280,6 +297,7 @@ class Operator:
             snapshot=self._cluster.snapshot,
             facts=self._facts,
             planner=self._planner,
+            calibrate=self._observed.calibrate,
             shortage=self._quotas.shortage,
             synced=self._synced,
         )
@@ -347,6 +365,8 @@ class Operator:
             await watcher.synced.wait()
         for resync in self._resyncs:
             await resync.synced.wait()
+        # What was learned before this start must not come and go in statuses.
+        await self._book.loaded.wait()
         while True:
             await self._election.leading.wait()
             self._metrics.leading.set(1)

@@ -27,7 +27,7 @@ _ITEM_KEYS: Final = ("name", "mountPath", "key", "containerPort", "port", "uid",
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """How far a Deployment has come, from its status."""
+    """How far a Deployment or a LeaderWorkerSet has come, from its status; a group of pods is one replica."""
 
     generation: int = 0
     observed_generation: int = 0
@@ -93,6 +93,12 @@ class Children:
     def was_deleted(self, owner: str, child: ChildId) -> bool:
         """Whether an object that was there has gone, as far as is remembered: until the list after the next."""
         return (owner.partition("/")[0], child) in self._gone
+
+    def workload(self, owner: str, kind: str) -> Child | None:
+        """Return the object that runs the pods: of that kind, else the one that it is to take the place of."""
+        known, name = self.of(owner), owner.partition("/")[2]
+        found = [known[place] for other in _ROLLOUTS if (place := (other, name)) in known]
+        return min(found, key=lambda child: child.id[0] != kind, default=None)
 
     def of(self, owner: str) -> Mapping[ChildId, Child]:
         """Return the objects of one VLLMDeployment."""
@@ -213,7 +219,7 @@ def _child(obj: Manifest) -> Child:
         version=version_of(obj),
         fingerprint=blake2b(text, digest_size=16).digest(),
         packed=zlib.compress(text, 1),
-        rollout=rollout_of(obj) if obj["kind"] == "Deployment" else None,
+        rollout=_ROLLOUTS[obj["kind"]](obj) if obj["kind"] in _ROLLOUTS else None,
         complaint=complaint_of(obj),
     )
 
@@ -237,6 +243,30 @@ def rollout_of(deployment: Mapping[str, Any]) -> Rollout:
         progress_message=str(progressing.get("message") or ""),
         failure_message=str(failure.get("message") or "") if failure.get("status") == "True" else "",
     )
+
+
+def rollout_of_groups(workload: Mapping[str, Any]) -> Rollout:
+    """Read a LeaderWorkerSet's status: a group is ready when all of its pods are.
+
+    Releases that do not report the generation that they speak of are believed once they report anything.
+    """
+    metadata, status = workload["metadata"], workload.get("status") or {}
+    generation = int(metadata.get("generation") or 0)
+    wanted = (workload.get("spec") or {}).get("replicas")
+    ready = int(status.get("readyReplicas") or 0)
+    return Rollout(
+        generation=generation,
+        observed_generation=int(status.get("observedGeneration") or (generation if status.get("conditions") else 0)),
+        replicas=int(status.get("replicas") or 0),
+        updated=int(status.get("updatedReplicas") or 0),
+        available=ready,
+        ready=ready,
+        wanted=1 if wanted is None else int(wanted),
+    )
+
+
+_ROLLOUTS: Final = {"Deployment": rollout_of, "LeaderWorkerSet": rollout_of_groups}
+"""How the status of each kind that runs pods is read."""
 
 
 def covers(observed: Any, wanted: Any) -> bool:

@@ -11,7 +11,7 @@ from vllm_operator.api.v1alpha1 import Admission
 from vllm_operator.models.errors import ModelError
 from vllm_operator.planning.plan import Verdict
 from vllm_operator.render.labels import ROLLOUT_ANNOTATION
-from vllm_operator.render.objects import render, workload_of
+from vllm_operator.render.objects import WORKLOADS, render, workload_of
 from vllm_operator.render.optional import render_optional
 from vllm_operator.render.rollout import IN_PLACE, WITH_SURGE
 from vllm_operator.runtime.complaints import NEEDS_PODS
@@ -56,10 +56,10 @@ def desired_by_plan(
 ) -> Desired:
     """Return what the plan, and the pods that run already, ask for.
 
-    `workload` is the Deployment of that name, if there is one, and `keep` says that pods of it hold GPUs: as long as
-    they are of the same spec they stay as they are. `served`: the optional kinds that the cluster has. `shortage`: what
-    the namespace's quotas do not let be made; where that is every replica, none is asked for, as a pod that was refused
-    is tried again ever less often.
+    `workload` is the object of that name that runs pods, if there is one, and `keep` says that pods of it hold GPUs: as
+    long as they are of the same spec they stay as they are. `served`: the optional kinds that the cluster has.
+    `shortage`: what the namespace's quotas do not let be made; where that is every replica, none is asked for, as a pod
+    that was refused is tried again ever less often.
 
     Raises:
         RenderError: the plan, or the spec's overlay, cannot be made into objects.
@@ -80,7 +80,9 @@ def desired_by_plan(
     if asked and workload is None and shortage is not None and not shortage.allowed:
         return Desired(None, Rendering(reasons.QUOTA_EXCEEDED, shortage.message))
     manifests = render(plan, deployment, namespace=namespace, name=name, uid=uid)
-    stale = pin is not None and not all(same_pods(pin.template, template) for template in _templates(manifests))
+    stale = pin is not None and not same_pods(pin, workload_of(manifests))
+    if pin is not None and workload_of(manifests)["kind"] != pin.kind:
+        manifests = render(_over_nodes(plan, pin), deployment, namespace=namespace, name=name, uid=uid)
     manifests = [_pinned(manifest, pin, pods) for manifest in manifests]
     extra = render_optional(plan, deployment, workload=workload_of(manifests), uid=uid, served=served)
     manifests += extra.objects
@@ -146,11 +148,19 @@ def with_complaints(rendering: Rendering, children: Iterable[Child]) -> Renderin
     return Rendering(reason, "; ".join([rendering.message, *complaints]))
 
 
-def _templates(manifests: list[Manifest]) -> list[Manifest]:
-    return [manifest["spec"]["template"] for manifest in manifests if manifest["kind"] == "Deployment"]
+def workload_kind(plan: Plan | None) -> str:
+    """Return the kind of object that runs the pods of a plan."""
+    is_spread = plan is not None and plan.placement is not None and plan.placement.nodes_per_replica > 1
+    return "LeaderWorkerSet" if is_spread else "Deployment"
+
+
+def _over_nodes(plan: Plan, pin: Pin) -> Plan:
+    """Return a plan that renders the kind of object that the pods are pinned to, which takes its pods from the pin."""
+    assert plan.placement is not None
+    return replace(plan, placement=replace(plan.placement, nodes_per_replica=pin.nodes_per_replica))
 
 
 def _pinned(manifest: Manifest, pin: Pin | None, pods: str) -> Manifest:
-    if manifest["kind"] != "Deployment":
+    if manifest["kind"] not in WORKLOADS:
         return manifest
     return pinned_to(manifest, pin) if pin is not None else with_pin(manifest, pods)

@@ -103,6 +103,7 @@ POD_MONITORS: Final = Resource("monitoring.coreos.com/v1", "PodMonitor", "podmon
 SCALED_OBJECTS: Final = Resource("keda.sh/v1alpha1", "ScaledObject", "scaledobjects")
 HTTP_ROUTES: Final = Resource("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes")
 INFERENCE_POOLS: Final = Resource("inference.networking.k8s.io/v1", "InferencePool", "inferencepools")
+LEADER_WORKER_SETS: Final = Resource("leaderworkerset.x-k8s.io/v1", "LeaderWorkerSet", "leaderworkersets")
 
 CHILDREN: Final = (DEPLOYMENTS, SERVICES, CLAIMS)
 """Kinds that the operator always makes, or could not do without."""
@@ -117,7 +118,10 @@ OPTIONAL_CHILDREN: Final = (
 )
 """Kinds that it makes where they are asked for and served."""
 
-BY_KIND: Final = {resource.kind: resource for resource in (*CHILDREN, *OPTIONAL_CHILDREN)}
+SOUGHT_CHILDREN: Final = (LEADER_WORKER_SETS, *OPTIONAL_CHILDREN)
+"""Kinds that it makes and that not every cluster has; without a LeaderWorkerSet nothing runs on several nodes."""
+
+BY_KIND: Final = {resource.kind: resource for resource in (*CHILDREN, *SOUGHT_CHILDREN)}
 
 
 class Objects(Protocol):

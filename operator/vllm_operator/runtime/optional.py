@@ -6,9 +6,10 @@ import logging
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from vllm_operator.planning.defaults import Capabilities
 from vllm_operator.render.labels import MANAGED_BY_LABEL, MANAGER
 from vllm_operator.runtime.feeds import ChildFeed
-from vllm_operator.runtime.kube import OPTIONAL_CHILDREN
+from vllm_operator.runtime.kube import LEADER_WORKER_SETS, SOUGHT_CHILDREN
 from vllm_operator.runtime.optional_watch import OptionalWatcher
 
 if TYPE_CHECKING:
@@ -48,9 +49,13 @@ class OptionalKinds:
                 jitter=jitter,
                 presence_changed=self._look,
             )
-            for resource in OPTIONAL_CHILDREN
+            for resource in SOUGHT_CHILDREN
             for namespace in namespaces
         )
+
+    def capabilities(self) -> Capabilities:
+        """Return what the cluster can do, as far as plans depend on it."""
+        return Capabilities(leader_worker_sets=LEADER_WORKER_SETS.kind in self.served)
 
     def _look(self) -> None:
         by_kind = groupby(self.watchers, key=lambda watcher: watcher.resource.kind)

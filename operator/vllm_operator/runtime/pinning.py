@@ -1,6 +1,6 @@
 """What keeps a running model from being restarted for nothing: the pods of one spec stay as they were first rendered.
 
-The pod template is kept beside the Deployment's own in an annotation, with a digest of the part of the spec that it was
+The pod template is kept beside the workload's own in an annotation, with a digest of the part of the spec that it was
 made from. As long as that part is the same, neither another view of the cluster nor a newer operator changes it.
 """
 
@@ -23,21 +23,32 @@ Manifest = dict[str, Any]
 
 PIN_ANNOTATION: Final = "vllm-operator.io/pinned-template"
 APPLIED_ANNOTATION: Final = "vllm-operator.io/applied-hash"
+_PODS_ARE_IN: Final = {"Deployment": "template", "LeaderWorkerSet": "leaderWorkerTemplate"}
+"""Field of the spec that decides what the pods are, by the kind that runs them."""
+_ROLES: Final = ("leaderTemplate", "workerTemplate")
 _DIGITS: Final = 16
 _NOT_OF_PODS: Final = {"replicas", "scaling", "service", "gateway", "monitoring", "network_policy", "rollout"}
 
 
 @dataclass(frozen=True, slots=True)
 class Pin:
-    """A pod template and the digest of the spec that it belongs to."""
+    """What the pods of one object are made from, and the digest of the spec that it belongs to."""
 
     pods_of_spec: str
+    kind: str
+    """Of the object that runs the pods."""
     template: Manifest
+    """The part of its spec that says what the pods are: a pod template, or the two of a group with its size."""
 
     @property
     def plan_hash(self) -> str:
         """Hash of the plan that the template was rendered from."""
-        return str(self.template["metadata"]["annotations"].get(PLAN_HASH_ANNOTATION, ""))
+        return str(_pod_templates(self.template)[0]["metadata"]["annotations"].get(PLAN_HASH_ANNOTATION, ""))
+
+    @property
+    def nodes_per_replica(self) -> int:
+        """Pods of one replica."""
+        return int(self.template.get("size", 1))
 
 
 def pods_of_spec(spec: VLLMDeploymentSpec) -> str:
@@ -47,38 +58,44 @@ def pods_of_spec(spec: VLLMDeploymentSpec) -> str:
     return digest_of(content)
 
 
-def read_pin(deployment: Mapping[str, Any]) -> Pin | None:
-    """Return what a Deployment is pinned to; None when nothing readable says so."""
-    text = (deployment["metadata"].get("annotations") or {}).get(PIN_ANNOTATION)
+def read_pin(workload: Mapping[str, Any]) -> Pin | None:
+    """Return what the object that runs the pods is pinned to; None when nothing readable says so."""
+    text = (workload["metadata"].get("annotations") or {}).get(PIN_ANNOTATION)
     if text is None:
         return None
     try:
         kept = json.loads(text)
-        pin = Pin(str(kept["spec"]), kept["template"])
-        return pin if isinstance(pin.template["metadata"]["annotations"], dict) else None
+        pin = Pin(str(kept["spec"]), str(workload["kind"]), kept["template"])
+        templates = _pod_templates(pin.template)
+        return pin if all(isinstance(one["metadata"]["annotations"], dict) for one in templates) else None
     except (ValueError, KeyError, TypeError):
         return None
 
 
-def pinned_to(deployment: Manifest, pin: Pin) -> Manifest:
-    """Return the Deployment with the pods, and the pin, of an earlier rendering."""
-    pinned = {**deployment, "spec": {**deployment["spec"], "template": deepcopy(pin.template)}}
-    annotations = {**(deployment["metadata"].get("annotations") or {}), PLAN_HASH_ANNOTATION: pin.plan_hash}
-    pinned["metadata"] = {**deployment["metadata"], "annotations": annotations}
+def pinned_to(workload: Manifest, pin: Pin) -> Manifest:
+    """Return the object, of the kind that the pin is of, with the pods, and the pin, of an earlier rendering."""
+    part = _PODS_ARE_IN[pin.kind]
+    pinned = {**workload, "spec": {**workload["spec"], part: deepcopy(pin.template)}}
+    annotations = {**(workload["metadata"].get("annotations") or {}), PLAN_HASH_ANNOTATION: pin.plan_hash}
+    pinned["metadata"] = {**workload["metadata"], "annotations": annotations}
     return with_pin(pinned, pin.pods_of_spec)
 
 
-def with_pin(deployment: Manifest, digest: str) -> Manifest:
-    """Return the Deployment with its pod template pinned to the spec with this digest."""
-    kept = json.dumps(
-        {"spec": digest, "template": deployment["spec"]["template"]}, sort_keys=True, separators=(",", ":")
-    )
-    return _annotated(deployment, PIN_ANNOTATION, kept)
+def with_pin(workload: Manifest, digest: str) -> Manifest:
+    """Return the object with what its pods are pinned to the spec with this digest."""
+    kept = json.dumps({"spec": digest, "template": pods_of(workload)}, sort_keys=True, separators=(",", ":"))
+    return _annotated(workload, PIN_ANNOTATION, kept)
 
 
-def same_pods(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether two pod templates differ in nothing but the hash of their plan."""
-    return _without_hash(one) == _without_hash(other)
+def pods_of(workload: Mapping[str, Any]) -> Manifest:
+    """Return the part of the object's spec that says what its pods are."""
+    part: Manifest = workload["spec"][_PODS_ARE_IN[workload["kind"]]]
+    return part
+
+
+def same_pods(pin: Pin, workload: Mapping[str, Any]) -> bool:
+    """Whether an object's pods differ from those that are pinned in nothing but the hash of their plan."""
+    return pin.kind == workload["kind"] and _without_hash(pin.template) == _without_hash(pods_of(workload))
 
 
 def stamped(manifest: Manifest) -> Manifest:
@@ -96,7 +113,14 @@ def _annotated(manifest: Manifest, key: str, value: str) -> Manifest:
     return {**manifest, "metadata": {**manifest["metadata"], "annotations": annotations}}
 
 
-def _without_hash(template: Mapping[str, Any]) -> Manifest:
-    metadata = dict(template["metadata"])
+def _pod_templates(part: Mapping[str, Any]) -> list[Manifest]:
+    """Return the pod templates of a part: the leader's, which serves, before the workers'."""
+    return [part[role] for role in _ROLES] if "size" in part else [dict(part)]
+
+
+def _without_hash(part: Mapping[str, Any]) -> Manifest:
+    if "size" in part:
+        return {**part, **{role: _without_hash(part[role]) for role in _ROLES}}
+    metadata = dict(part["metadata"])
     annotations = {key: value for key, value in metadata.get("annotations", {}).items() if key != PLAN_HASH_ANNOTATION}
-    return {**template, "metadata": {**metadata, "annotations": annotations}}
+    return {**part, "metadata": {**metadata, "annotations": annotations}}

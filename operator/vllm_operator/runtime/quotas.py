@@ -85,12 +85,12 @@ class Quotas:
         gpus, placement = plan.inputs_read.get("gpus"), plan.placement
         if placement is None or not isinstance(gpus, GpuFilter):
             return None
-        host = gpus.host.request(placement.gpus_per_replica)
+        host, pods = gpus.host.request(placement.gpus_per_pod), placement.nodes_per_replica
         each = {
             placement.gpu_class.requested_as: placement.gpus_per_replica,
-            CPU: host.cpu_millis,
-            MEMORY: host.memory_bytes,
-            PODS: 1,
+            CPU: host.cpu_millis * pods,
+            MEMORY: host.memory_bytes * pods,
+            PODS: pods,
         }
         held = self._cluster.requested_by_others(key)
         return shortage_of(records, held, each=each, replicas=plan.replicas)

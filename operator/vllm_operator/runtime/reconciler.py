@@ -13,7 +13,7 @@ from vllm_operator.api.v1alpha1 import Admission, SpecError, parse_deployment
 from vllm_operator.models.errors import ModelError
 from vllm_operator.planning.footing import Ground, footing_of
 from vllm_operator.render.errors import RenderError
-from vllm_operator.runtime.desired import desired_by_plan, desired_without_plan, with_complaints
+from vllm_operator.runtime.desired import desired_by_plan, desired_without_plan, with_complaints, workload_kind
 from vllm_operator.runtime.failures import classify
 from vllm_operator.runtime.kube import OPTIONAL_CHILDREN, ApiError, Unreachable
 from vllm_operator.runtime.reporting import Reporter
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from vllm_operator.runtime.facts import FactsBook
     from vllm_operator.runtime.fleet import Fleet
     from vllm_operator.runtime.kube import Objects
+    from vllm_operator.runtime.observed import Observed
     from vllm_operator.runtime.planner import Planner
     from vllm_operator.runtime.pods import Pods
     from vllm_operator.runtime.queue import KeyQueue
@@ -63,6 +64,7 @@ class Shared:
     cluster: ClusterState
     facts: FactsBook
     fleet: Fleet
+    observed: Observed
     quotas: Quotas
     doubted: Callable[[], None]
     """Called when the API server knows better than the picture of the VLLMDeployments."""
@@ -159,10 +161,13 @@ class Reconciler:
             shared.doubted()
             return
         pinned = previous.plan if previous.plan is not None and previous.plan.hash == brought.pinned_hash else None
+        if plan is not None:
+            facts = None if isinstance(model, ModelError) else model
+            seen = shared.observed.see(key, deployment.spec, plan, facts, previous.observed)
+            situation = replace(situation, plan=seen.plan, observed=seen.observed, findings=seen.findings)
         situation = replace(
             situation,
             model=model,
-            plan=plan,
             pinned_plan=pinned,
             shortage=shortage,
             footing=self._footing(key, plan, pinned),
@@ -227,7 +232,7 @@ class Reconciler:
         underway = self._underway.get(key)
         if underway is None or underway.desired is None or underway.desired.objects is None:
             return False
-        workload = self._shared.children.of(key).get(("Deployment", key.partition("/")[2]))
+        workload = self._shared.children.workload(key, workload_kind(underway.plan))
         if workload is None or workload.rollout is None or workload.rollout.complete:
             return False
         if not self._is_in_place(key, uid, underway.desired.objects):
@@ -239,6 +244,7 @@ class Reconciler:
         shared = self._shared
         shared.facts.forget(key)
         shared.fleet.forget(key)
+        shared.observed.forget(key)
         shared.quotas.forget(key)
         shared.recorder.forget(key)
         shared.queue.forget(key)
@@ -252,7 +258,8 @@ class Reconciler:
             return None
         inventory = self._shared.cluster.snapshot()
         metadata = deployment.metadata
-        planned_on = (metadata.uid, metadata.generation, inventory.version, facts)
+        capabilities = self._shared.planner.capabilities()
+        planned_on = (metadata.uid, metadata.generation, inventory.version, facts, capabilities)
         underway = self._underway.get(key)
         if underway is not None and underway.planned_on == planned_on:
             return underway.plan
@@ -332,7 +339,7 @@ class Reconciler:
         self, key: str, deployment: VLLMDeployment, uid: str, plan: Plan, *, keep: bool, shortage: Shortage | None
     ) -> Desired:
         """As `desired_by_plan`, and the same again as long as it would be."""
-        workload = self._shared.children.of(key).get(("Deployment", key.partition("/")[2]))
+        workload = self._shared.children.workload(key, workload_kind(plan))
         served = self._shared.served()
         rendered_from = (keep, workload.fingerprint if workload is not None and keep else None, served, shortage)
         underway = self._underway.get(key)

@@ -13,6 +13,7 @@ from vllm_operator.api.conditions import find_condition
 from vllm_operator.api.status import VLLMDeploymentStatus
 from vllm_operator.api.v1alpha1 import API_VERSION, KIND
 from vllm_operator.runtime.children import version_of
+from vllm_operator.runtime.desired import workload_kind
 from vllm_operator.runtime.events import tellings
 from vllm_operator.runtime.kube import ApiError
 from vllm_operator.runtime.status import as_written, canonical, status_of
@@ -53,7 +54,7 @@ class Reporter:
         """
         shared = self._shared
         await shared.turns.take()
-        child = shared.children.of(key).get(("Deployment", situation.name))
+        child = shared.children.workload(key, workload_kind(situation.plan))
         if child is not None and child.owner_uid == uid:
             situation = replace(situation, rollout=child.rollout)
         status = status_of(situation, now=shared.now())
@@ -63,6 +64,9 @@ class Reporter:
             return
         for kind, reason, note in tellings(situation.previous.conditions, status.conditions):
             shared.recorder.tell(key, uid, kind, reason, note)
+        for finding in situation.findings:
+            if finding.text not in situation.previous.warnings:
+                shared.recorder.tell(key, uid, "Warning", finding.reason, finding.text)
         manifest = {
             "apiVersion": API_VERSION,
             "kind": KIND,

@@ -22,10 +22,12 @@ from vllm_operator.runtime.children import Rollout
 from vllm_operator.runtime.facts import ReferenceMissing
 
 if TYPE_CHECKING:
+    from vllm_operator.api.status import ObservedStatus
     from vllm_operator.cluster.quotas import Shortage
     from vllm_operator.models.errors import ModelError
     from vllm_operator.models.facts import ModelFacts
     from vllm_operator.planning.footing import Footing
+    from vllm_operator.planning.observing import Finding
     from vllm_operator.planning.plan import Plan
     from vllm_operator.runtime.failures import Failure
 
@@ -77,6 +79,10 @@ class Situation:
     failure: Failure | None = None
     shortage: Shortage | None = None
     """The quota that keeps replicas from being made."""
+    observed: ObservedStatus | None = None
+    """What the running pods' vLLM reported; None where nothing is known of it beyond the status before."""
+    findings: tuple[Finding, ...] = ()
+    """What of that the user should hear of; the plan's warnings have it too."""
     footing: Footing | None = None
     """What has become of the nodes under the pods."""
 
@@ -106,7 +112,7 @@ def status_of(situation: Situation, *, now: str) -> VLLMDeploymentStatus:
         plan=situation.pinned_plan or (_plan_status(plan) if plan is not None else base.plan),
         suggestions=_suggestions(plan) if plan is not None else base.suggestions,
         warnings=list(plan.warnings[:MOST_WARNINGS]) if plan is not None else base.warnings,
-        observed=situation.previous.observed,
+        observed=situation.observed or situation.previous.observed,
         replicas=rollout.replicas,
         ready_replicas=rollout.ready,
         selector=selector_text(situation.name),
@@ -282,6 +288,7 @@ def _plan_status(plan: Plan) -> PlanStatus | None:
         gpu_memory_bytes=placement.gpu_class.memory_bytes,
         nodes=list(placement.nodes[:MOST_NODES]),
         gpus_per_replica=placement.gpus_per_replica,
+        nodes_per_replica=placement.nodes_per_replica,
         tensor_parallel_size=plan.tensor_parallel_size,
         pipeline_parallel_size=plan.pipeline_parallel_size,
         data_parallel_size=plan.data_parallel_size,

@@ -9,7 +9,7 @@ from tests.unit.runtime.fake_kube import FakeKube
 from tests.unit.runtime.test_queue import in_virtual_time
 
 from vllm_operator.runtime.children import Children
-from vllm_operator.runtime.kube import DISRUPTION_BUDGETS, OPTIONAL_CHILDREN, POD_MONITORS, ApiError, Unreachable
+from vllm_operator.runtime.kube import DISRUPTION_BUDGETS, POD_MONITORS, SOUGHT_CHILDREN, ApiError, Unreachable
 from vllm_operator.runtime.optional import OptionalKinds
 from vllm_operator.runtime.optional_watch import LOOK_AGAIN_SECONDS
 
@@ -27,7 +27,7 @@ class Stage:
 
     def __init__(self, namespaces: tuple[str | None, ...] = (None,)) -> None:
         self.kube = FakeKube()
-        self.kube.absent = {resource.plural for resource in OPTIONAL_CHILDREN} - {DISRUPTION_BUDGETS.plural}
+        self.kube.absent = {resource.plural for resource in SOUGHT_CHILDREN} - {DISRUPTION_BUDGETS.plural}
         self.children = Children()
         self.queued: list[str] = []
         self.seen: list[frozenset[str]] = []
