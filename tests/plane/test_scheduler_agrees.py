@@ -25,7 +25,7 @@ from vllm_operator.cluster.inventory import Inventory
 from vllm_operator.cluster.nodes import project_node
 from vllm_operator.cluster.pods import project_pod
 from vllm_operator.planning.capacity import Exclusion, capacity_for
-from vllm_operator.planning.decide import OperatorDefaults, plan
+from vllm_operator.planning.decide import Capabilities, OperatorDefaults, plan
 from vllm_operator.planning.plan import Plan, Verdict
 from vllm_operator.planning.request import request_of
 from vllm_operator.render.objects import render
@@ -206,7 +206,8 @@ def _check(admin: Api, namespace: str, name: str, case: Case) -> None:
         return
     forced = planned
     if not planned.renderable:
-        if capacity_for(request_of(wanted, OperatorDefaults(), Capabilities()).gpus, seen).excluded.keys() & PLANNERS_OWN:
+        request = request_of(wanted, OperatorDefaults(), Capabilities())
+        if capacity_for(request.gpus, seen).excluded.keys() & PLANNERS_OWN:
             return
         forced = _as_if_there_were_a_node(wanted, selector)
     assert forced.placement is not None
