@@ -14,6 +14,7 @@ from vllm_operator.render.objects import render
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from vllm_operator.api.spec import VLLMDeploymentSpec
     from vllm_operator.api.v1alpha1 import VLLMDeployment
     from vllm_operator.cluster.inventory import Inventory
     from vllm_operator.cluster.quotas import Shortage
@@ -45,12 +46,14 @@ class Gatekeeper:
         snapshot: Callable[[], Inventory],
         facts: FactsBook,
         planner: Planner,
+        calibrate: Callable[[Plan, VLLMDeploymentSpec], Plan],
         shortage: Callable[[str, Plan], Shortage | None],
         synced: Callable[[], bool],
     ) -> None:
         self._snapshot = snapshot
         self._facts = facts
         self._planner = planner
+        self._calibrate = calibrate
         self._shortage = shortage
         self._synced = synced
 
@@ -81,7 +84,7 @@ class Gatekeeper:
         metadata, spec = deployment.metadata, deployment.spec
         key = f"{metadata.namespace}/{metadata.name}"
         facts = self._facts.known(key, spec.model)
-        plan = self._planner.plan(key, spec, facts, self._snapshot())
+        plan = self._calibrate(self._planner.plan(key, spec, facts, self._snapshot()), spec)
         unknown: tuple[str, ...] = ()
         if facts is None:
             if not dry_run:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from vllm_operator.cluster.state import ClusterState
     from vllm_operator.runtime.children import Children
+    from vllm_operator.runtime.observe import Observer
     from vllm_operator.runtime.pods import Pods
     from vllm_operator.runtime.resources import Resources
 
@@ -50,6 +51,8 @@ class PodFeed:
     pods: Pods
     changed: Callable[[], None]
     queue: Callable[[str], None]
+    observer: Observer | None = None
+    """Who reads what the servers of our pods report; None where nobody is to."""
 
     def replace(self, objects: list[Manifest], version: int | None) -> None:
         """Take an authoritative list."""
@@ -57,6 +60,8 @@ class PodFeed:
         if self.cluster.replace_pods(records):
             self.changed()
         owners = {owner for obj in objects if (owner := self.pods.upsert(obj)) is not None}
+        if self.observer is not None:
+            self.observer.replace(objects)
         for owner in owners | self.pods.retain({obj["metadata"]["uid"] for obj in objects}):
             self.queue(owner)
 
@@ -66,6 +71,8 @@ class PodFeed:
         uid = obj["metadata"]["uid"]
         if self.cluster.upsert_pod(record) if record is not None else self.cluster.remove_pod(uid):
             self.changed()
+        if self.observer is not None:
+            self.observer.upsert(obj)
         if (owner := self.pods.upsert(obj)) is not None:
             self.queue(owner)
 
@@ -74,6 +81,8 @@ class PodFeed:
         uid = obj["metadata"]["uid"]
         if self.cluster.remove_pod(uid):
             self.changed()
+        if self.observer is not None:
+            self.observer.remove(uid)
         if (owner := self.pods.remove(uid)) is not None:
             self.queue(owner)
 

@@ -19,7 +19,7 @@ from vllm_operator.runtime.observe_scrape import ScrapeError, Scraper, pod_addre
 from vllm_operator.runtime.queue import KeyQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -142,9 +142,13 @@ class Observer:
         if not self._by_owner[target.owner]:
             del self._by_owner[target.owner]
 
-    def retain(self, uids: set[str]) -> None:
-        """Forget all pods but these."""
-        for uid in self._targets.keys() - uids:
+    def replace(self, objects: Iterable[Mapping[str, Any]]) -> None:
+        """Take an authoritative list of pods."""
+        listed = set()
+        for obj in objects:
+            listed.add(str(obj["metadata"]["uid"]))
+            self.upsert(obj)
+        for uid in self._targets.keys() - listed:
             self.remove(uid)
 
     async def run(self, working: asyncio.Event) -> None:

@@ -89,9 +89,9 @@ class FakeKube:
             raise ApiError(409, "AlreadyExists", "it exists")
         self.put(resource, manifest)
 
-    async def update(self, resource: Resource, namespace: str, manifest: Object) -> Object:
+    async def update(self, resource: Resource, namespace: str | None, manifest: Object) -> Object:
         self._write("update", resource.kind, manifest["metadata"]["name"])
-        known = self.objects[(resource.plural, namespace, manifest["metadata"]["name"])]
+        known = self.objects[(resource.plural, namespace or "", manifest["metadata"]["name"])]
         if known["metadata"]["resourceVersion"] != manifest["metadata"]["resourceVersion"]:
             raise ApiError(409, "Conflict", "the object has been modified")
         return copy.deepcopy(self.put(resource, manifest))

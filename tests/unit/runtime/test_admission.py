@@ -42,6 +42,7 @@ def gatekeeper(
         snapshot=cluster.snapshot,
         facts=facts,
         planner=Planner(OperatorDefaults()),
+        calibrate=lambda plan, spec: plan,
         shortage=quotas.shortage,
         synced=lambda: synced,
     )
@@ -122,6 +123,7 @@ def test_a_fault_of_ours_admits_with_a_warning() -> None:
         snapshot=broken,
         facts=facts,
         planner=Planner(OperatorDefaults()),
+        calibrate=lambda plan, spec: plan,
         shortage=Quotas(ClusterState()).shortage,
         synced=lambda: True,
     )

@@ -20,6 +20,9 @@ from vllm_operator.runtime.facts import FactsBook
 from vllm_operator.runtime.fleet import Fleet
 from vllm_operator.runtime.hub import NoHub
 from vllm_operator.runtime.kube import AUTOSCALERS, BY_KIND, DEPLOYMENTS, SERVICES, VLLM_DEPLOYMENTS, ApiError
+from vllm_operator.runtime.observe import Observer
+from vllm_operator.runtime.observe_book import ObservationBook
+from vllm_operator.runtime.observed import Observed
 from vllm_operator.runtime.planner import Planner
 from vllm_operator.runtime.pods import Pods
 from vllm_operator.runtime.queue import KeyQueue
@@ -92,6 +95,9 @@ class World:
         self.cluster = ClusterState()
         self.quotas = Quotas(self.cluster)
         self.queue: KeyQueue[str] = KeyQueue()
+        self.observer = Observer(self.queue.add)
+        self.book = ObservationBook(self.kube, namespace="operators", name="observations", reread_seconds=60)
+        self.observed = Observed(self.observer, self.book, lambda: NOW)
         self.late: KeyQueue[str] = KeyQueue()
         self.facts = FactsBook(self.kube, FactsSource(NoHub()), changed=self.queue.add)
         self.recorder = Recorder(self.kube, instance="operator", now=lambda: NOW)
@@ -105,6 +111,7 @@ class World:
                 pods=self.pods,
                 cluster=self.cluster,
                 facts=self.facts,
+                observed=self.observed,
                 quotas=self.quotas,
                 fleet=Fleet(self.cluster.snapshot, self.queue.add),
                 queue=self.queue,
