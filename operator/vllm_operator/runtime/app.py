@@ -41,6 +41,7 @@ from vllm_operator.runtime.logs import configure_logging
 from vllm_operator.runtime.observability import Metrics, http_application
 from vllm_operator.runtime.observe import Observer
 from vllm_operator.runtime.observe_book import ObservationBook
+from vllm_operator.runtime.observe_scrape import Scraper
 from vllm_operator.runtime.observed import Observed, ObservedCollector
 from vllm_operator.runtime.optional import OptionalKinds
 from vllm_operator.runtime.planner import Planner
@@ -196,7 +197,7 @@ class Operator:
             *(("resync", resync.run()) for resync in self._resyncs),
             ("fleet", self._fleet.run()),
             ("events", self._recorder.run()),
-            ("observer", self._observer.run(self._working)),
+            ("observer", self._observe()),
             ("observations", self._book.run(self._election.leading)),
             ("loop lag", self._metrics.measure_lag()),
             ("start", self._start_working()),
@@ -381,6 +382,10 @@ class Operator:
         """Have the VLLMDeployments listed soon."""
         for resync in self._resyncs:
             resync.soon()
+
+    async def _observe(self) -> None:
+        async with Scraper() as scraper:
+            await self._observer.run(self._working, scraper.read)
 
     def _look_at_all(self) -> None:
         for key in self._resources:

@@ -15,11 +15,16 @@ from vllm_operator.api.pod_template import ENGINE_CONTAINER, ENGINE_PORT_NAME
 from vllm_operator.cluster.reading import owner_of
 from vllm_operator.planning.observing import Reading
 from vllm_operator.render.labels import COMPONENT_LABEL, INSTANCE_LABEL, PLAN_HASH_ANNOTATION, selector_labels
-from vllm_operator.runtime.observe_scrape import ScrapeError, Scraper, pod_address
+from vllm_operator.runtime.observe_scrape import ScrapeError, pod_address
 from vllm_operator.runtime.queue import KeyQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
+
+    from vllm_operator.models.engine_report import EngineReport
+
+    Read = Callable[[str, int], Awaitable[tuple[EngineReport, ...]]]
+    """Reads the server at an address and port, or raises ScrapeError."""
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -151,25 +156,25 @@ class Observer:
         for uid in self._targets.keys() - listed:
             self.remove(uid)
 
-    async def run(self, working: asyncio.Event) -> None:
+    async def run(self, working: asyncio.Event, read: Read) -> None:
         """Read pods whenever `working` is set, until cancelled."""
-        async with Scraper() as scraper, asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as group:
             for number in range(AT_ONCE):
-                group.create_task(self._worker(scraper, working), name=f"observer {number}")
+                group.create_task(self._worker(read, working), name=f"observer {number}")
 
-    async def _worker(self, scraper: Scraper, working: asyncio.Event) -> None:
+    async def _worker(self, read: Read, working: asyncio.Event) -> None:
         while True:
             await working.wait()
             uid = await self._queue.get()
             try:
                 if (target := self._targets.get(uid)) is not None:
-                    await self._look(scraper, target)
+                    await self._look(read, target)
             finally:
                 self._queue.done(uid)
 
-    async def _look(self, scraper: Scraper, target: Target) -> None:
+    async def _look(self, read: Read, target: Target) -> None:
         try:
-            reports = await scraper.read(target.address, target.port)
+            reports = await read(target.address, target.port)
         except ScrapeError as error:
             self.outcomes[error.fault] += 1
             reading = (
