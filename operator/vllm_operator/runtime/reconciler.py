@@ -99,6 +99,17 @@ class _Settled:
 
 
 @dataclass(frozen=True, slots=True)
+class _Awaited:
+    """What is to be noted once the late objects are there, if the others are still the same."""
+
+    inputs: tuple[object, ...]
+    """Of `_Settled`, without the objects themselves."""
+    brought: _Brought
+    others: Mapping[ChildId, bytes]
+    """Fingerprints of the objects that are in place."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Underway:
     """What was planned and rendered for objects that are not all in place yet: the next look need not do it again."""
 
@@ -106,8 +117,8 @@ class _Underway:
     plan: Plan
     rendered_from: tuple[object, ...] = ()
     desired: Desired | None = None
-    inputs: tuple[object, ...] = ()
-    """Of `_Settled`, without the objects themselves."""
+    awaited: _Awaited | None = None
+    """What is left of `desired`, which is large, while only late objects are missing."""
 
 
 class Reconciler:
@@ -205,7 +216,7 @@ class Reconciler:
         if problem is not None:
             self._late_problems[key] = problem
             self._shared.queue.retry(key)
-        if problem != before or (problem is None and not self._came_last(key, uid)):
+        if problem != before or (problem is None and not self._came_last(key, uid, wanted)):
             self._shared.queue.add(key)
 
     def _rendering(self, key: str, brought: _Brought, plan: Plan | None) -> Rendering:
@@ -224,20 +235,22 @@ class Reconciler:
         names = {pod.node_name for pod in self._shared.pods.of(key) if pod.node_name is not None}
         return footing_of(ground, ((name, self._shared.cluster.offers_on(name)) for name in names))
 
-    def _came_last(self, key: str, uid: str) -> bool:
+    def _came_last(self, key: str, uid: str, late: tuple[Wanted, ...]) -> bool:
         """Whether the late objects were all that was missing, and the status is the same with them.
 
         It is while a rollout goes on, whose next step is looked at anyway.
         """
         underway = self._underway.get(key)
-        if underway is None or underway.desired is None or underway.desired.objects is None:
+        if underway is None or underway.awaited is None:
             return False
+        awaited, live = underway.awaited, _fingerprints(self._shared.children.of(key))
         workload = self._shared.children.workload(key, workload_kind(underway.plan))
         if workload is None or workload.rollout is None or workload.rollout.complete:
             return False
-        if not self._is_in_place(key, uid, underway.desired.objects):
+        same = live == {**live, **awaited.others} and set(live) == {*awaited.others, *(one.id for one in late)}
+        if not same or self._shared.writer.differing(key, uid, late):
             return False
-        self._settle(key, underway.inputs, _Brought(underway.desired.rendering, underway.desired.pinned_hash))
+        self._settle(key, awaited.inputs, awaited.brought)
         return True
 
     def _forget(self, key: str) -> None:
@@ -319,9 +332,19 @@ class Reconciler:
             return replace(brought, rendering=Rendering(reasons.APPLIED_IN_PART, text))
         if self._is_in_place(key, uid, wanted):
             return self._settle(key, inputs, brought)
-        if (underway := self._underway.get(key)) is not None:
-            self._underway[key] = replace(underway, inputs=inputs)
+        self._await_late(key, uid, wanted, inputs, brought)
         return brought
+
+    def _await_late(
+        self, key: str, uid: str, wanted: tuple[Wanted, ...], inputs: tuple[object, ...], brought: _Brought
+    ) -> None:
+        """Keep what is needed to settle when the late objects have come, if they are all that is missing."""
+        underway, early = self._underway.get(key), [one for one in wanted if one.id[0] not in LATE_KINDS]
+        if underway is None or self._shared.writer.differing(key, uid, early):
+            return
+        live = self._shared.children.of(key)
+        others = {one.id: live[one.id].fingerprint for one in early}
+        self._underway[key] = replace(underway, desired=None, awaited=_Awaited(inputs, brought, others))
 
     def _is_in_place(self, key: str, uid: str, wanted: tuple[Wanted, ...]) -> bool:
         """Whether the objects are as wanted at this moment: one may have been edited since it was written."""
