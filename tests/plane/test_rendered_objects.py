@@ -48,7 +48,7 @@ def test_rendered_objects_are_accepted_strictly_and_applied_again_without_a_chan
     for rendered in _rendered(case):
         rendered["metadata"]["namespace"] = bare_namespace
         rendered["metadata"]["ownerReferences"][0]["uid"] = uid
-        obj, _ = stamped(rendered)
+        obj = stamped(rendered)
         bare.api.create(obj, dry_run=True)
         first = _applied(bare.api, obj)
         if obj["kind"] == "PersistentVolumeClaim":

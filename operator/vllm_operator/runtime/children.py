@@ -22,7 +22,21 @@ Place = tuple[str, ChildId]
 """Namespace, and the object in it."""
 
 _NOT_OURS: Final = ("managedFields", "resourceVersion", "selfLink", "generation", "creationTimestamp", "uid")
-_ITEM_KEYS: Final = ("name", "mountPath", "key", "containerPort", "port", "uid", "type")
+_MERGED_BY: Final[Mapping[str, tuple[str, ...]]] = {
+    "containers": ("name",),
+    "env": ("name",),
+    "hostAliases": ("ip",),
+    "imagePullSecrets": ("name",),
+    "initContainers": ("name",),
+    "ownerReferences": ("uid",),
+    "ports": ("containerPort", "name"),
+    "resourceClaims": ("name",),
+    "topologySpreadConstraints": ("topologyKey",),
+    "volumeMounts": ("mountPath",),
+    "volumes": ("name",),
+}
+"""Lists of pods, Services and metadata that server-side apply merges item by item (their `listType` is map), and what
+tells the items apart. A NetworkPolicy's `ports` have neither key: they are one value."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,32 +283,34 @@ _ROLLOUTS: Final = {"Deployment": rollout_of, "LeaderWorkerSet": rollout_of_grou
 """How the status of each kind that runs pods is read."""
 
 
-def covers(observed: Any, wanted: Any) -> bool:
-    """Whether everything that is wanted is there; what others added or the API server defaulted does not matter."""
+def covers(observed: Any, wanted: Any, *, field: str = "") -> bool:
+    """Whether everything that is wanted is there; what others added or the API server defaulted does not matter.
+
+    `field`: name of the field that holds the two. Most lists of Kubernetes are one value: an item more is an edit.
+    """
     if isinstance(wanted, dict):
         if not isinstance(observed, dict):
             return not wanted and observed is None
-        return all(covers(observed.get(key), value) for key, value in wanted.items())
+        return all(covers(observed.get(key), value, field=key) for key, value in wanted.items())
     if isinstance(wanted, list):
-        return _covers_list(observed, wanted)
+        return _covers_list(observed, wanted, _key_of(wanted, field))
     return bool(observed == wanted) or _same_quantity(observed, wanted) or (observed is None and wanted == "")
 
 
-def _covers_list(observed: Any, wanted: list[Any]) -> bool:
+def _covers_list(observed: Any, wanted: list[Any], key: str | None) -> bool:
     if not isinstance(observed, list):
         return not wanted and observed is None
-    key = _key_of(wanted)
     if key is None:
         return len(observed) == len(wanted) and all(map(covers, observed, wanted))
     items = {item.get(key): item for item in observed if isinstance(item, dict)}
     return all(covers(items.get(item.get(key)), item) for item in wanted)
 
 
-def _key_of(items: list[Any]) -> str | None:
-    """Return the field that tells the items of a list apart; two parents of a route may have one name."""
-    if not items or not all(isinstance(item, dict) for item in items):
+def _key_of(items: list[Any], field: str) -> str | None:
+    """Return what tells the items of a list apart to which others may add; None for a list that is one value."""
+    if not all(isinstance(item, dict) for item in items):
         return None
-    for key in _ITEM_KEYS:
+    for key in _MERGED_BY.get(field, ()):
         values = [item.get(key) for item in items]
         if all(isinstance(value, (str, int)) for value in values) and len(set(values)) == len(values):
             return key

@@ -151,11 +151,11 @@ def test_a_route_leads_to_the_service_from_the_gateways_that_are_named() -> None
     parents = [{"name": "inference", "namespace": "gateways", "sectionName": "https"}]
     route = _made({"gateway": {"parentRefs": parents}, "service": {"port": 80}})[ROUTE]["spec"]
     assert route == {
-        "parentRefs": parents,
+        "parentRefs": [{"group": "gateway.networking.k8s.io", "kind": "Gateway", **parents[0]}],
         "rules": [
             {
                 "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
-                "backendRefs": [{"kind": "Service", "name": "example", "port": 80}],
+                "backendRefs": [{"group": "", "kind": "Service", "name": "example", "port": 80, "weight": 1}],
             }
         ],
     }
@@ -183,7 +183,12 @@ def test_a_route_leads_to_the_pool_as_soon_as_there_can_be_one() -> None:
     with_pool, without = _made(gateway), _made(gateway, served=ALL - {POOL})
     assert POOL not in without
     (backend,) = with_pool[ROUTE]["spec"]["rules"][0]["backendRefs"]
-    assert backend == {"group": "inference.networking.k8s.io", "kind": "InferencePool", "name": "example"}
+    assert backend == {
+        "group": "inference.networking.k8s.io",
+        "kind": "InferencePool",
+        "name": "example",
+        "weight": 1,
+    }
     assert with_pool[POOL]["metadata"]["name"] == backend["name"]
     assert with_pool[POOL]["apiVersion"].partition("/")[0] == backend["group"]
     (backend,) = without[ROUTE]["spec"]["rules"][0]["backendRefs"]

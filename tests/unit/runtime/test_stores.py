@@ -174,7 +174,7 @@ def test_the_deletion_of_a_predecessor_does_not_take_its_successor_along() -> No
     [
         ({"memory": "9Gi"}, {"memory": "9216Mi"}),
         ({"a": 1, "defaulted": 2}, {"a": 1}),
-        ([{"name": "x", "value": "1"}, {"name": "injected"}], [{"name": "x", "value": "1"}]),
+        ({"env": [{"name": "injected"}, {"name": "x", "value": "1"}]}, {"env": [{"name": "x", "value": "1"}]}),
         ({}, {"value": ""}),
     ],
 )
