@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from tests.controlplane.client import Api, Refused, condition
 from tests.controlplane.tools import CHART
-from tests.e2e.conftest import NEXT_TAG
 from tests.e2e.release import NAME, NAMESPACE
 from tests.node.layout import ENGINE_IMAGE, NODE_NAME
 from tests.node.network import request
@@ -96,15 +95,15 @@ def test_a_model_becomes_a_pod_that_is_served(served: dict[str, Any]) -> None:
 
 
 def test_an_upgrade_and_a_rollback_leave_running_models_alone(
-    release: Release, api: Api, served: dict[str, Any]
+    release: Release, api: Api, served: dict[str, Any], next_build: str
 ) -> None:
     for step in (
-        ("upgrade", NAME, "--reuse-values", f"--set=image.tag={NEXT_TAG}", str(CHART)),
+        ("upgrade", NAME, "--reuse-values", f"--set=image.tag={next_build}", str(CHART)),
         ("rollback", NAME, "1"),
     ):
         release.helm(*step, "--wait", "--timeout=2m")
         pod = _operator_pod(api)
-        assert pod["spec"]["containers"][0]["image"].endswith(f":{NEXT_TAG}") == (step[0] == "upgrade")
+        assert pod["spec"]["containers"][0]["image"].endswith(f":{next_build}") == (step[0] == "upgrade")
         _wait_until_it_has_reconciled(release, pod)
         assert untouched(api) == served
 

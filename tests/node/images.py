@@ -18,21 +18,33 @@ _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _INDEX = "application/vnd.oci.image.index.v1+json"
 
 
-def write_image(archive: Path, *, name: str, programs: Mapping[str, Path], entrypoint: Sequence[str]) -> Path:
-    """Write an OCI archive that holds programs at absolute paths, and return its path."""
-    layer = _layer(programs)
-    blobs: dict[str, bytes] = {}
+def write_image(
+    archive: Path,
+    *,
+    name: str,
+    programs: Mapping[str, Path],
+    entrypoint: Sequence[str],
+    base: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Path:
+    """Write an OCI archive that holds programs at absolute paths, and return its path.
+
+    `base` is a tar archive of a root file system to put them on.
+    """
+    variables = {"PATH": "/usr/local/bin:/usr/bin:/bin", **(env or {})}
+    layers = [*([base.read_bytes()] if base is not None else []), _layer(programs)]
     config = {
         "architecture": "amd64",
         "os": "linux",
-        "config": {"Entrypoint": list(entrypoint), "Env": ["PATH=/usr/local/bin:/usr/bin:/bin"]},
-        "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
+        "config": {"Entrypoint": list(entrypoint), "Env": [f"{key}={value}" for key, value in variables.items()]},
+        "rootfs": {"type": "layers", "diff_ids": [_digest(layer) for layer in layers]},
     }
+    blobs: dict[str, bytes] = {}
     manifest = {
         "schemaVersion": 2,
         "mediaType": _MANIFEST,
         "config": _stored(blobs, json.dumps(config).encode(), _CONFIG),
-        "layers": [_stored(blobs, layer, _LAYER)],
+        "layers": [_stored(blobs, layer, _LAYER) for layer in layers],
     }
     entry = _stored(blobs, json.dumps(manifest).encode(), _MANIFEST)
     entry["annotations"] = {"io.containerd.image.name": name}

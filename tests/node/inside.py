@@ -75,8 +75,12 @@ def import_image(found: NodeBinaries, archive: Path) -> None:
     Raises:
         subprocess.CalledProcessError: containerd refused it.
     """
-    command = [str(found.programs / "ctr"), f"--address={CONTAINERD_SOCKET}", "--namespace=k8s.io", "images", "import"]
-    subprocess.run([*command, str(archive)], check=True, capture_output=True, text=True)
+    subprocess.run([*ctr(found), "images", "import", str(archive)], check=True, capture_output=True, text=True)
+
+
+def ctr(found: NodeBinaries) -> list[str]:
+    """Return the beginning of containerd's own commands, in the namespace that the kubelet uses."""
+    return [str(found.programs / "ctr"), f"--address={CONTAINERD_SOCKET}", "--namespace=k8s.io"]
 
 
 def start_kubelet(plane: NodePlane, found: NodeBinaries, cgroup: str) -> None:

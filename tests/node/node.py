@@ -19,6 +19,7 @@ from tests.controlplane.pki import Authority
 from tests.controlplane.plane import write_kubeconfig
 from tests.node import build, machine
 from tests.node.images import write_image
+from tests.node.inside import ctr
 from tests.node.keeper import children
 from tests.node.layout import ENGINE_IMAGE, PAUSE_IMAGE, READY
 
@@ -152,6 +153,19 @@ class RealNode:
     def inside(self, *command: str) -> list[str]:
         """Return a command that runs in the node's network, with the machine's files."""
         return ["nsenter", f"--target={self.pid}", "--net", "--", *command]
+
+    def import_image(self, archive: Path) -> None:
+        """Give containerd an image from an OCI or Docker archive.
+
+        Raises:
+            NodeError: it refused the image.
+        """
+        namespaces = ["nsenter", f"--target={self.pid}", "--mount", "--net", "--", *ctr(build.binaries())]
+        done = subprocess.run(
+            [*namespaces, "images", "import", str(archive)], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise NodeError(f"containerd refuses {archive.name}: {done.stderr.strip()}")
 
     def logs(self) -> str:
         """Return the end of every process's log."""
