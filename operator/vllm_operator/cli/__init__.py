@@ -21,6 +21,7 @@ COMMANDS = {
     "plan": "judge and plan a VLLMDeployment without a cluster, or against one",
     "render": "print the objects that a VLLMDeployment becomes",
     "predict": "predict what vLLM reports on start",
+    "observations": "what running vLLMs were observed to leave for the KV cache",
     "nodes": "the GPU capacity as the planner sees it",
     "label-node": "write this node's GPU facts as node labels",
     "crd": "print the CustomResourceDefinition",

@@ -8,6 +8,7 @@ import shutil
 import textwrap
 from typing import TYPE_CHECKING
 
+from vllm_operator.planning.calibration import BASIS
 from vllm_operator.planning.memory import GIB
 from vllm_operator.planning.plan import Verdict
 from vllm_operator.planning.wording import class_name, gpus_of, have_gib
@@ -87,8 +88,9 @@ def _memory(report: FeasibilityReport, breakdown: MemoryBreakdown | None) -> Ite
         yield f"  {'short by':<14}{required - budget:>8.2f} GiB"
     if breakdown is not None:
         low, high = [*breakdown.kv_cache_interval_bytes, breakdown.kv_cache_bytes, breakdown.kv_cache_bytes][:2]
+        verb = "was observed to report" if breakdown.basis == BASIS else "will report"
         yield (
-            f"  vLLM will report {breakdown.kv_cache_bytes / GIB:.2f} GiB for the KV cache "
+            f"  vLLM {verb} {breakdown.kv_cache_bytes / GIB:.2f} GiB for the KV cache "
             f"({low / GIB:.2f} to {high / GIB:.2f}), {breakdown.kv_cache_tokens:,} tokens"
         )
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from vllm_operator.cli.documents import Documents
     from vllm_operator.cli.prices import GpuPrice
     from vllm_operator.cluster.inventory import Inventory
+    from vllm_operator.planning.calibration import Observations
     from vllm_operator.planning.defaults import Capabilities
     from vllm_operator.planning.plan import Alternative, Plan
 
@@ -49,6 +50,11 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
         "--facts", metavar="DIR", help="directory with the model's config.json (and its weights or their index)"
     )
     parser.add_argument(
+        "--observations",
+        metavar="FILE",
+        help="what vLLM was observed to report: `vllm-operator observations -o json`, or the operator's ConfigMap",
+    )
+    parser.add_argument(
         "--multi-node",
         action="store_true",
         help="plan as if LeaderWorkerSet were installed, which runs one replica on several nodes; otherwise the "
@@ -66,9 +72,10 @@ def judge(args: argparse.Namespace) -> tuple[Judged, ...]:
 
     documents = read_deployments(args.filename)
     inventory, capabilities = _cluster(args, documents)
+    observations = _observations(args.observations)
     prices = args.gpu_price_per_hour if "gpu_price_per_hour" in args else ()
     return tuple(
-        _judge(deployment, documents, inventory, capabilities, args.facts, prices)
+        _judge(deployment, documents, inventory, capabilities, observations, args.facts, prices)
         for deployment in documents.deployments
     )
 
@@ -90,11 +97,20 @@ def _cluster(args: argparse.Namespace, documents: Documents) -> tuple[Inventory,
     return inventory, capabilities_in([*(objects or ()), *documents.others])
 
 
+def _observations(path: str | None) -> Observations | None:
+    if path is None:
+        return None
+    from vllm_operator.cli.observations import load_observations
+
+    return load_observations(path)
+
+
 def _judge(
     deployment: VLLMDeployment,
     documents: Documents,
     inventory: Inventory,
     capabilities: Capabilities,
+    observations: Observations | None,
     facts_directory: str | None,
     prices: Sequence[GpuPrice],
 ) -> Judged:
@@ -105,9 +121,16 @@ def _judge(
     metadata = deployment.metadata
     credited = inventory.crediting(f"{metadata.namespace}/{metadata.name}")
     planned = plan(deployment.spec, facts, credited, capabilities=capabilities)
+    shown = planned
+    if observations is not None:
+        from vllm_operator import __version__
+        from vllm_operator.planning.calibration import calibrated
+        from vllm_operator.planning.observation_keys import key_of
+
+        shown = calibrated(planned, key_of(planned, deployment.spec), observations, predicted_by=__version__)
     return Judged(
         deployment=deployment,
-        plan=planned,
+        plan=shown,
         alternatives=compare(deployment.spec, facts, credited, capabilities=capabilities),
         objects=_objects(deployment, planned),
         facts_missing=missing,

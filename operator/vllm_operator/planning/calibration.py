@@ -52,8 +52,11 @@ class Observations:
         return iter(self._by_key.values())
 
     def of(self, key: ObservationKey) -> Observation | None:
-        """Return what was observed of exactly this start."""
-        return self._by_key.get(key)
+        """Return what was observed of exactly this start; of any commit of the model where the key names none."""
+        known = self._by_key.get(key)
+        if known is not None or key.revision is not None:
+            return known
+        return next((one for one in self if one.key.model_copy(update={"revision": None}) == key), None)
 
     def with_one(self, fresh: Observation) -> Observations:
         """Return these with one more; themselves where it says nothing new."""

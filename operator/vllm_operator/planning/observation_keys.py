@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import re
+from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.observations import ObservationKey
 from vllm_operator.api.pod_template import ENGINE_CONTAINER
+from vllm_operator.planning.flags import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -82,6 +84,7 @@ MEMORY_VARIABLES: Final = frozenset(
 )
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.:+-]{0,64}")
 _USER_INFORMATION: Final = re.compile(r"^([a-z0-9]+://)?[^/@]*@(?=[^/]*/)")
+_SHORT_FLAGS: Final = ("-O", "-cc")
 _DIGITS: Final = 12
 _LONGEST: Final = 512
 
@@ -112,18 +115,19 @@ def _public(address: str) -> str:
 
 
 def _flags(arguments: Sequence[str]) -> Iterator[str]:
+    """Yield the flags that count; vLLM reads `-O3` and `-cc.mode=3` too, and fields of a value as `--flag.field`."""
     for number, argument in enumerate(arguments):
+        if argument.startswith(_SHORT_FLAGS):
+            yield _shown(argument)
         if not argument.startswith("--"):
             continue
-        name, separator, value = argument[2:].replace("_", "-").partition("=")
-        negated = name.removeprefix("no-")
-        if name not in MEMORY_FLAGS and negated not in MEMORY_FLAGS:
+        name, separator, value = argument[2:].partition("=")
+        flag = canonical(name)
+        if flag not in MEMORY_FLAGS and flag.removeprefix("no-") not in MEMORY_FLAGS:
             continue
-        if separator:
-            value = argument.partition("=")[2]
-        elif number + 1 < len(arguments) and not arguments[number + 1].startswith("--"):
-            value = arguments[number + 1]
-        yield f"{name}={_shown(value)}"
+        if not separator:
+            value = " ".join(takewhile(lambda word: not word.startswith("--"), arguments[number + 1 :]))
+        yield f"{flag}={_shown(value)}" if flag == name else f"{flag}={_digest(f'{name}={value}')}"
 
 
 def _variables(spec: VLLMDeploymentSpec) -> Iterator[str]:
@@ -144,6 +148,8 @@ def _overlay_variables(overlay: Mapping[str, Any]) -> Iterator[Mapping[str, Any]
 
 def _shown(value: str) -> str:
     """Return a value, or its digest where it is more than a word."""
-    if _PLAIN.fullmatch(value):
-        return value
+    return value if _PLAIN.fullmatch(value) else _digest(value)
+
+
+def _digest(value: str) -> str:
     return f"sha256:{hashlib.sha256(value.encode()).hexdigest()[:_DIGITS]}"
