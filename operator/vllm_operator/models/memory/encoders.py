@@ -43,6 +43,10 @@ _VIDEO_BESIDE_IMAGES_UNTIL: Final = (0, 10, 0)
 _V1_SINCE: Final = (0, 8, 0)
 """V0 encoded an image and a video in one batch."""
 
+_SMALL_FRAMES: Final = ("qwen2_5_omni",)
+_SMALL_FRAMES_TOKENS: Final = 8192
+"""Its processor shrinks the dummy video's frames: 32,768 tokens took less than the sampler (vllm#25970)."""
+
 _SPARSE_VIDEO: Final = ("qwen3_vl",)
 _SPARSE_VIDEO_TOKENS: Final = 153_600
 _SPARSE_VIDEO_SINCE: Final = (0, 11, 0)
@@ -103,6 +107,8 @@ def encoder_load(facts: ModelFacts, resolved: ResolvedSettings) -> EncoderLoad:
     per_prompt = limits.get("image", 1 if release < _IMAGE_LIMIT_UNTIL else _MANY)
     count = max(1, min(batch // item, resolved.max_num_seqs * max(1, per_prompt)))
     encoded = kept = count * item
+    if facts.model_type.startswith(_SMALL_FRAMES):
+        encoded = min(encoded, _SMALL_FRAMES_TOKENS)
     sparse = facts.model_type.startswith(_SPARSE_VIDEO) and limits.get("video", 1) > 0
     if sparse and _SPARSE_VIDEO_SINCE <= release < _SPARSE_VIDEO_UNTIL:
         kept += _SPARSE_VIDEO_TOKENS
