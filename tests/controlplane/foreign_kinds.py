@@ -5,6 +5,7 @@ here is refused, so that a slip in a template is seen. What the projects' contro
 
 PodMonitor: prometheus-operator, monitoring.coreos.com/v1. ScaledObject: KEDA, keda.sh/v1alpha1. HTTPRoute: Gateway API,
 gateway.networking.k8s.io/v1. InferencePool: Gateway API Inference Extension, inference.networking.k8s.io/v1.
+LeaderWorkerSet: its own project, leaderworkerset.x-k8s.io/v1, with pods as core/v1 has them.
 """
 
 from __future__ import annotations
@@ -141,6 +142,129 @@ INFERENCE_POOL = _object(
 )
 
 
+def _keyed(*keys: str, **properties: Schema) -> Schema:
+    """A list whose items are told apart by some of their fields, as server-side apply needs to know."""
+    return {
+        "type": "array",
+        "items": _object(*keys, **properties),
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": list(keys),
+    }
+
+
+FLAG: Schema = {"type": "boolean"}
+NUMBER_OR_TEXT: Schema = {"anyOf": [{"type": "integer"}, TEXT], "x-kubernetes-int-or-string": True}
+QUANTITIES: Schema = {"type": "object", "additionalProperties": NUMBER_OR_TEXT}
+PROBE = _object(
+    httpGet=_object("port", path=TEXT, port=NUMBER_OR_TEXT),
+    periodSeconds=NUMBER,
+    timeoutSeconds=NUMBER,
+    failureThreshold=NUMBER,
+)
+CONTAINERS = _keyed(
+    "name",
+    name=TEXT,
+    image=TEXT,
+    command=_atomic(TEXT),
+    args=_atomic(TEXT),
+    env=_keyed(
+        "name",
+        name=TEXT,
+        value=TEXT,
+        valueFrom=_object(
+            fieldRef=_object("fieldPath", fieldPath=TEXT), secretKeyRef=_object("name", "key", name=TEXT, key=TEXT)
+        ),
+    ),
+    ports=_keyed("containerPort", "protocol", name=TEXT, containerPort=PORT, protocol=_text(default="TCP")),
+    resources=_object(requests=QUANTITIES, limits=QUANTITIES),
+    startupProbe=PROBE,
+    readinessProbe=PROBE,
+    livenessProbe=PROBE,
+    lifecycle=_object(preStop=_object(sleep=_object("seconds", seconds={"type": "integer", "format": "int64"}))),
+    terminationMessagePolicy=TEXT,
+    securityContext=_object(
+        allowPrivilegeEscalation=FLAG, readOnlyRootFilesystem=FLAG, capabilities=_object(drop=_atomic(TEXT))
+    ),
+    volumeMounts=_keyed("mountPath", name=TEXT, mountPath=TEXT, readOnly=FLAG),
+)
+VOLUMES = _keyed(
+    "name",
+    name=TEXT,
+    emptyDir=_object(medium=TEXT, sizeLimit=NUMBER_OR_TEXT),
+    hostPath=_object("path", path=TEXT, type=TEXT),
+    persistentVolumeClaim=_object("claimName", claimName=TEXT, readOnly=FLAG),
+    downwardAPI=_object(
+        items=_atomic(_object("path", path=TEXT, fieldRef=_object("fieldPath", fieldPath=TEXT))),
+    ),
+)
+NODE_TERM = _object(matchExpressions=_atomic(_object("key", "operator", key=TEXT, operator=TEXT, values=_atomic(TEXT))))
+POD_TEMPLATE = _object(
+    metadata=_object(labels=TEXTS, annotations=TEXTS),
+    spec=_object(
+        "containers",
+        automountServiceAccountToken=FLAG,
+        enableServiceLinks=FLAG,
+        shareProcessNamespace=FLAG,
+        terminationGracePeriodSeconds={"type": "integer", "format": "int64"},
+        securityContext=_object(
+            runAsNonRoot=FLAG,
+            runAsUser={"type": "integer", "format": "int64"},
+            runAsGroup={"type": "integer", "format": "int64"},
+            fsGroup={"type": "integer", "format": "int64"},
+            fsGroupChangePolicy=TEXT,
+            seccompProfile=_object("type", type=TEXT),
+        ),
+        nodeSelector=TEXTS,
+        affinity=_object(
+            nodeAffinity=_object(
+                requiredDuringSchedulingIgnoredDuringExecution=_object(
+                    "nodeSelectorTerms", nodeSelectorTerms=_atomic(NODE_TERM)
+                )
+            )
+        ),
+        tolerations=_atomic(_object(key=TEXT, operator=TEXT, value=TEXT, effect=TEXT)),
+        containers=CONTAINERS,
+        volumes=VOLUMES,
+    ),
+)
+LEADER_WORKER_SET = _object(
+    "leaderWorkerTemplate",
+    replicas={**NUMBER, "default": 1},
+    startupPolicy=_text("LeaderCreated", "LeaderReady", default="LeaderCreated"),
+    networkConfig=_object("subdomainPolicy", subdomainPolicy=_text("Shared", "UniquePerReplica")),
+    rolloutStrategy=_object(
+        "type",
+        type=_text("RollingUpdate", default="RollingUpdate"),
+        rollingUpdateConfiguration=_object(
+            partition={**NUMBER, "default": 0},
+            maxUnavailable={**NUMBER_OR_TEXT, "default": 1},
+            maxSurge={**NUMBER_OR_TEXT, "default": 0},
+        ),
+    ),
+    leaderWorkerTemplate=_object(
+        "workerTemplate",
+        size={**NUMBER, "default": 1},
+        restartPolicy=_text(
+            "Default",
+            "RecreateGroupOnPodRestart",
+            "RecreateGroupAfterStart",
+            "None",
+            default="RecreateGroupOnPodRestart",
+        ),
+        leaderTemplate=POD_TEMPLATE,
+        workerTemplate=POD_TEMPLATE,
+    ),
+)
+LEADER_WORKER_SET_STATUS = _object(
+    conditions={"type": "array", "items": _object("type", "status", type=TEXT, status=TEXT)},
+    observedGeneration={"type": "integer", "format": "int64"},
+    replicas=NUMBER,
+    readyReplicas=NUMBER,
+    updatedReplicas=NUMBER,
+    hpaPodSelector=TEXT,
+)
+
+
 def _crd(group: str, version: str, kind: str, spec: Schema, status: Schema) -> dict[str, Any]:
     plural = f"{kind.lower()}s"
     # The API server admits a group of Kubernetes' own only with a word on who has approved it.
@@ -170,27 +294,35 @@ CRDS = {
         _crd("inference.networking.k8s.io", "v1", "InferencePool", INFERENCE_POOL, PARENTS_STATUS),
     )
 }
-"""The CustomResourceDefinitions by kind."""
+"""The CustomResourceDefinitions of optional objects by kind."""
+LEADER_WORKER_SET_CRD = _crd(
+    "leaderworkerset.x-k8s.io", "v1", "LeaderWorkerSet", LEADER_WORKER_SET, LEADER_WORKER_SET_STATUS
+)
+LEADER_WORKER_SET_CRD["spec"]["versions"][0]["subresources"]["scale"] = {
+    "specReplicasPath": ".spec.replicas",
+    "statusReplicasPath": ".status.replicas",
+    "labelSelectorPath": ".status.hpaPodSelector",
+}
+ALL = {**CRDS, "LeaderWorkerSet": LEADER_WORKER_SET_CRD}
+"""Those and that of the kind that runs pods on several nodes."""
 
 
-def present(api: Api) -> list[str]:
-    """Return the kinds that the cluster has, by whatever definition."""
-    return [
-        kind for kind, crd in CRDS.items() if api.find("CustomResourceDefinition", crd["metadata"]["name"]) is not None
-    ]
+def present(api: Api, kinds: Iterable[str] = tuple(CRDS)) -> list[str]:
+    """Return those of the kinds that the cluster has, by whatever definition."""
+    return [kind for kind in kinds if api.find("CustomResourceDefinition", ALL[kind]["metadata"]["name"]) is not None]
 
 
 def install(api: Api, kinds: Iterable[str] = tuple(CRDS)) -> None:
     """Have the cluster serve these kinds."""
     for kind in kinds:
-        api.create(CRDS[kind])
+        api.create(ALL[kind])
     for kind in kinds:
-        api.wait("CustomResourceDefinition", CRDS[kind]["metadata"]["name"], _established)
+        api.wait("CustomResourceDefinition", ALL[kind]["metadata"]["name"], _established)
 
 
 def remove(api: Api, kinds: Iterable[str] = tuple(CRDS)) -> None:
     """Have the cluster no longer serve them, with all objects of them."""
-    names = [CRDS[kind]["metadata"]["name"] for kind in kinds]
+    names = [ALL[kind]["metadata"]["name"] for kind in kinds]
     for name in names:
         api.delete("CustomResourceDefinition", name)
     for name in names:

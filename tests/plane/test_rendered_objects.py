@@ -33,9 +33,9 @@ def _rendered(case: str) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def foreign_on_bare(_bare_plane: Scene) -> Iterator[None]:
     """Nothing but the API server looks at these objects: no operator and no controller runs there."""
-    foreign_kinds.install(_bare_plane.api)
+    foreign_kinds.install(_bare_plane.api, foreign_kinds.ALL)
     yield
-    foreign_kinds.remove(_bare_plane.api)
+    foreign_kinds.remove(_bare_plane.api, foreign_kinds.ALL)
 
 
 @pytest.mark.parametrize("case", CASES)
