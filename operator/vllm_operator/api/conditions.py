@@ -51,6 +51,9 @@ CONFLICT: Final = "Conflict"
 APPLY_FAILED: Final = "ApplyFailed"
 STALE: Final = "Stale"
 
+# An Event about what was lowered; no condition has it
+AUTO_ADJUSTED: Final = "AutoAdjusted"
+
 # Progressing, Available, Ready
 ROLLING_OUT: Final = "RollingOut"
 COMPLETE: Final = "Complete"

@@ -16,7 +16,9 @@ from vllm_operator.planning.wording import have_gib, plural
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from vllm_operator.cluster.records import GpuClass, GpuOffer
+    from vllm_operator.api.status import PlanStatus
+    from vllm_operator.cluster.records import GpuOffer
+    from vllm_operator.planning.plan import Plan
 
 
 class Change(StrEnum):
@@ -35,8 +37,13 @@ class Ground(NamedTuple):
     memory_bytes: int | None
 
     @classmethod
-    def of(cls, gpu_class: GpuClass) -> Ground:
-        """Return the ground of a plan for this class."""
+    def of_plan(cls, plan: Plan | None, pinned: PlanStatus | None) -> Ground | None:
+        """Return the ground of the plan that pods follow: the one that they are pinned to, else the newest."""
+        if pinned is not None:
+            return cls(pinned.resource_name or "", pinned.gpu_product, pinned.gpu_memory_bytes)
+        if plan is None or plan.placement is None:
+            return None
+        gpu_class = plan.placement.gpu_class
         return cls(gpu_class.resource_name, gpu_class.product, gpu_class.memory_bytes)
 
 

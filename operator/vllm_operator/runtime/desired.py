@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 from vllm_operator.api import conditions as reasons
 from vllm_operator.api.conditions import find_condition
@@ -20,7 +21,7 @@ from vllm_operator.runtime.status import Rendering
 from vllm_operator.runtime.writer import wanted_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
     from vllm_operator.api.status import VLLMDeploymentStatus
     from vllm_operator.api.v1alpha1 import VLLMDeployment
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from vllm_operator.runtime.children import Child
     from vllm_operator.runtime.pinning import Pin
     from vllm_operator.runtime.writer import Wanted
+
+NO_ANNOTATIONS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,13 +56,14 @@ def desired_by_plan(
     keep: bool,
     served: Collection[str],
     shortage: Shortage | None = None,
+    annotations: Mapping[str, str] = NO_ANNOTATIONS,
 ) -> Desired:
     """Return what the plan, and the pods that run already, ask for.
 
     `workload` is the object of that name that runs pods, if there is one, and `keep` says that pods of it hold GPUs: as
     long as they are of the same spec they stay as they are. `served`: the optional kinds that the cluster has.
     `shortage`: what the namespace's quotas do not let be made; where that is every replica, none is asked for, as a pod
-    that was refused is tried again ever less often.
+    that was refused is tried again ever less often. `annotations`: what the workload is to keep beside its pods.
 
     Raises:
         RenderError: the plan, or the spec's overlay, cannot be made into objects.
@@ -83,7 +87,7 @@ def desired_by_plan(
     stale = pin is not None and not same_pods(pin, workload_of(manifests))
     if pin is not None and workload_of(manifests)["kind"] != pin.kind:
         manifests = render(_over_nodes(plan, pin), deployment, namespace=namespace, name=name, uid=uid)
-    manifests = [_pinned(manifest, pin, pods) for manifest in manifests]
+    manifests = [_pinned(manifest, pin, pods, annotations) for manifest in manifests]
     extra = render_optional(plan, deployment, workload=workload_of(manifests), uid=uid, served=served)
     manifests += extra.objects
     text = f"{len(manifests)} objects are applied"
@@ -160,7 +164,9 @@ def _over_nodes(plan: Plan, pin: Pin) -> Plan:
     return replace(plan, placement=replace(plan.placement, nodes_per_replica=pin.nodes_per_replica))
 
 
-def _pinned(manifest: Manifest, pin: Pin | None, pods: str) -> Manifest:
+def _pinned(manifest: Manifest, pin: Pin | None, pods: str, annotations: Mapping[str, str]) -> Manifest:
     if manifest["kind"] not in WORKLOADS:
         return manifest
-    return pinned_to(manifest, pin) if pin is not None else with_pin(manifest, pods)
+    pinned = pinned_to(manifest, pin) if pin is not None else with_pin(manifest, pods)
+    metadata = pinned["metadata"]
+    return {**pinned, "metadata": {**metadata, "annotations": {**metadata["annotations"], **annotations}}}

@@ -26,6 +26,10 @@ class Saying:
     pattern: re.Pattern[str]
     fact: Callable[[re.Match[str]], str]
     advice: Callable[[re.Match[str]], str]
+    most_context: int | None = None
+    """Group of the pattern with the longest context that there is room for."""
+    most_sequences: int | None = None
+    """Group of the pattern with the most sequences that there is room for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,13 +39,23 @@ class Understood:
     reason: str
     fact: str
     advice: str
+    most_context: int | None = None
+    """The longest context that there is room for, where vLLM says so."""
+    most_sequences: int | None = None
+    """The most sequences that there is room for, where vLLM says so."""
 
 
 def understand(words: str) -> Understood | None:
     """Return what the words say; None where they say nothing that is known."""
     for saying in SAYINGS:
         if (found := saying.pattern.search(words)) is not None:
-            return Understood(saying.reason, saying.fact(found), saying.advice(found))
+            return Understood(
+                saying.reason,
+                saying.fact(found),
+                saying.advice(found),
+                most_context=_number(found[saying.most_context]) if saying.most_context else None,
+                most_sequences=_number(found[saying.most_sequences]) if saying.most_sequences else None,
+            )
     return None
 
 
@@ -64,12 +78,17 @@ def _saying(
     pattern: str,
     fact: str | Callable[[re.Match[str]], str],
     advice: str | Callable[[re.Match[str]], str],
+    *,
+    most_context: int | None = None,
+    most_sequences: int | None = None,
 ) -> Saying:
     return Saying(
         reason,
         re.compile(pattern, re.DOTALL),
         _always(fact) if isinstance(fact, str) else fact,
         _always(advice) if isinstance(advice, str) else advice,
+        most_context,
+        most_sequences,
     )
 
 
@@ -93,18 +112,21 @@ SAYINGS: Final = (
             " beside the weights"
         ),
         lambda found: f"set spec.workload.contextLength to at most {_number(found[4])}",
+        most_context=4,
     ),
     _saying(
         reasons.KV_CACHE_TOO_SMALL,
         rf"estimated maximum model length is {_N}",
         "vLLM's KV cache is too small for the context",
         lambda found: f"set spec.workload.contextLength to at most {_number(found[1])}",
+        most_context=1,
     ),
     _saying(
         reasons.KV_CACHE_TOO_SMALL,
         rf"max_num_seqs \({_N}\) exceeds (?:the number of )?available Mamba cache blocks \({_N}\)",
         lambda found: f"vLLM has room for the state of {_number(found[2])} sequences, not of {_number(found[1])}",
         lambda found: f"set spec.engine.maxNumSeqs to at most {_number(found[2])}",
+        most_sequences=2,
     ),
     _saying(
         reasons.KV_CACHE_TOO_SMALL,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.pod_template import ENGINE_CONTAINER
 from vllm_operator.cluster.reading import owner_of
+from vllm_operator.render.labels import PLAN_HASH_ANNOTATION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -32,6 +33,8 @@ class PodHealth:
     node_name: str | None
     ready: bool
     deleting: bool = False
+    plan_hash: str = ""
+    """Of the plan that the pod was rendered from."""
     container: str = ""
     """The container that waits or has ended, where it is not the engine's: an init container or a sidecar."""
     waiting_reason: str = ""
@@ -113,6 +116,7 @@ def project_health(obj: Mapping[str, Any]) -> PodHealth:
         node_name=spec.get("nodeName"),
         ready=(conditions.get("Ready") or {}).get("status") == "True",
         deleting="deletionTimestamp" in metadata,
+        plan_hash=str((metadata.get("annotations") or {}).get(PLAN_HASH_ANNOTATION) or ""),
         container=container if container != ENGINE_CONTAINER else "",
         waiting_reason=str(waiting.get("reason") or ""),
         waiting_message=str(waiting.get("message") or "")[-_LONGEST_WAITING_MESSAGE:],

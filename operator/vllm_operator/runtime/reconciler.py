@@ -9,13 +9,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from vllm_operator.api import conditions as reasons
-from vllm_operator.api.v1alpha1 import Admission, SpecError, parse_deployment
+from vllm_operator.api.v1alpha1 import Admission, AutoAdjust, SpecError, parse_deployment
 from vllm_operator.models.errors import ModelError
+from vllm_operator.planning.adjustment import adjusted
 from vllm_operator.planning.footing import Ground, footing_of
 from vllm_operator.render.errors import RenderError
+from vllm_operator.runtime.adjusting import adjustment_of, annotations_of
 from vllm_operator.runtime.desired import desired_by_plan, desired_without_plan, with_complaints, workload_kind
 from vllm_operator.runtime.failures import classify
 from vllm_operator.runtime.kube import OPTIONAL_CHILDREN, ApiError, Unreachable
+from vllm_operator.runtime.remembered import Awaited, Brought, Settled, Underway
 from vllm_operator.runtime.reporting import Reporter
 from vllm_operator.runtime.status import Rendering, Situation
 from vllm_operator.runtime.writer import OwnerGone
@@ -23,11 +26,13 @@ from vllm_operator.runtime.writer import OwnerGone
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from vllm_operator.api.spec import VLLMDeploymentSpec
     from vllm_operator.api.status import PlanStatus, VLLMDeploymentStatus
     from vllm_operator.api.v1alpha1 import VLLMDeployment
     from vllm_operator.cluster.quotas import Shortage
     from vllm_operator.cluster.state import ClusterState
     from vllm_operator.models.facts import ModelFacts
+    from vllm_operator.planning.adjustment import Adjustment
     from vllm_operator.planning.footing import Footing
     from vllm_operator.planning.plan import Plan
     from vllm_operator.runtime.children import Child, ChildId, Children
@@ -79,56 +84,14 @@ class Shared:
     now: Callable[[], str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Brought:
-    """Where the objects of a deployment are."""
-
-    rendering: Rendering
-    pinned_hash: str | None = None
-    """Hash of the plan that the pods follow, where it is not the newest plan."""
-    settled: bool = False
-    """Whether every object that a model is not served without was seen in the cluster as it is wanted."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Settled:
-    """That everything was in place for these inputs, so that the next look need not render again."""
-
-    inputs: tuple[object, ...]
-    brought: _Brought
-
-
-@dataclass(frozen=True, slots=True)
-class _Awaited:
-    """What is to be noted once the late objects are there, if the others are still the same."""
-
-    inputs: tuple[object, ...]
-    """Of `_Settled`, without the objects themselves."""
-    brought: _Brought
-    others: Mapping[ChildId, bytes]
-    """Fingerprints of the objects that are in place."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Underway:
-    """What was planned and rendered for objects that are not all in place yet: the next look need not do it again."""
-
-    planned_on: tuple[object, ...]
-    plan: Plan
-    rendered_from: tuple[object, ...] = ()
-    desired: Desired | None = None
-    awaited: _Awaited | None = None
-    """What is left of `desired`, which is large, while only late objects are missing."""
-
-
 class Reconciler:
     """Works on one key at a time; the queue sees to it that no key is worked on twice at once."""
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
         self._reporter = Reporter(shared)
-        self._settled: dict[str, _Settled] = {}
-        self._underway: dict[str, _Underway] = {}
+        self._settled: dict[str, Settled] = {}
+        self._underway: dict[str, Underway] = {}
         self._late: dict[str, tuple[str, tuple[Wanted, ...]]] = {}
         self._late_problems: dict[str, Rendering] = {}
 
@@ -163,11 +126,17 @@ class Reconciler:
         if model is None and shared.facts.seconds_loading(key) < LOADING_GRACE_SECONDS:
             shared.queue.add_after(key, LOADING_GRACE_SECONDS)
             return
-        plan = self._plan(key, deployment, model)
+        asked = deployment.spec
+        adjustment = self._adjustment(key, asked, previous)
+        if adjustment is not None:
+            shared.recorder.tell(key, stored.uid, "Warning", reasons.AUTO_ADJUSTED, adjustment.message)
+            deployment = deployment.model_copy(update={"spec": adjusted(asked, adjustment)})
+        plan = self._plan(key, deployment, model, adjustment)
         shortage = shared.quotas.shortage(key, plan) if plan is not None else None
         shared.quotas.waits(key, shortage)
         try:
-            brought = await self._bring_about(key, stored.uid, deployment, plan, model, previous, shortage)
+            annotations = annotations_of(asked, adjustment) if adjustment is not None else {}
+            brought = await self._bring_about(key, stored.uid, deployment, plan, model, previous, shortage, annotations)
         except OwnerGone:
             shared.doubted()
             return
@@ -181,6 +150,7 @@ class Reconciler:
             model=model,
             pinned_plan=pinned,
             shortage=shortage,
+            adjustment=adjustment,
             footing=self._footing(key, plan, pinned),
             rendering=self._rendering(key, brought, plan),
             rollout_is_wanted=brought.settled,
@@ -219,18 +189,15 @@ class Reconciler:
         if problem != before or (problem is None and not self._came_last(key, uid, wanted)):
             self._shared.queue.add(key)
 
-    def _rendering(self, key: str, brought: _Brought, plan: Plan | None) -> Rendering:
+    def _rendering(self, key: str, brought: Brought, plan: Plan | None) -> Rendering:
         """Return what is said of the objects; without a plan it is what was said before, complaints included."""
         rendering = self._late_problems.get(key, brought.rendering)
         return rendering if plan is None else with_complaints(rendering, self._shared.children.of(key).values())
 
     def _footing(self, key: str, plan: Plan | None, pinned: PlanStatus | None) -> Footing | None:
         """Return what has become of the nodes on which the pods run, by the plan that they follow."""
-        if pinned is not None:
-            ground = Ground(pinned.resource_name or "", pinned.gpu_product, pinned.gpu_memory_bytes)
-        elif plan is not None and plan.placement is not None:
-            ground = Ground.of(plan.placement.gpu_class)
-        else:
+        ground = Ground.of_plan(plan, pinned)
+        if ground is None:
             return None
         names = {pod.node_name for pod in self._shared.pods.of(key) if pod.node_name is not None}
         return footing_of(ground, ((name, self._shared.cluster.offers_on(name)) for name in names))
@@ -264,7 +231,20 @@ class Reconciler:
         for known in (self._settled, self._underway, self._late, self._late_problems):
             known.pop(key, None)
 
-    def _plan(self, key: str, deployment: VLLMDeployment, model: ModelFacts | ModelError | None) -> Plan | None:
+    def _adjustment(self, key: str, asked: VLLMDeploymentSpec, previous: VLLMDeploymentStatus) -> Adjustment | None:
+        """Return how much less than was asked for the pods are to be given, where their user leaves that to us."""
+        if asked.policy.auto_adjust is not AutoAdjust.SAFE:
+            return None
+        workload = self._shared.children.workload(key, workload_kind(None))
+        return adjustment_of(asked, workload, self._shared.pods.of(key), previous.plan)
+
+    def _plan(
+        self,
+        key: str,
+        deployment: VLLMDeployment,
+        model: ModelFacts | ModelError | None,
+        adjustment: Adjustment | None,
+    ) -> Plan | None:
         """Plan on the newest inventory; without facts only for those who want no judgement."""
         facts = None if isinstance(model, ModelError) else model
         if facts is None and deployment.spec.policy.admission is not Admission.OFF:
@@ -272,13 +252,13 @@ class Reconciler:
         inventory = self._shared.cluster.snapshot()
         metadata = deployment.metadata
         capabilities = self._shared.planner.capabilities()
-        planned_on = (metadata.uid, metadata.generation, inventory.version, facts, capabilities)
+        planned_on = (metadata.uid, metadata.generation, adjustment, inventory.version, facts, capabilities)
         underway = self._underway.get(key)
         if underway is not None and underway.planned_on == planned_on:
             return underway.plan
         plan = self._shared.planner.plan(key, deployment.spec, facts, inventory)
         self._shared.fleet.judged(key, plan, inventory)
-        self._underway[key] = _Underway(planned_on, plan)
+        self._underway[key] = Underway(planned_on, plan)
         return plan
 
     async def _bring_about(
@@ -290,7 +270,8 @@ class Reconciler:
         model: ModelFacts | ModelError | None,
         previous: VLLMDeploymentStatus,
         shortage: Shortage | None,
-    ) -> _Brought:
+        annotations: Mapping[str, str],
+    ) -> Brought:
         shared = self._shared
         live = shared.children.of(key)
         bound = any(pod.node_name is not None for pod in shared.pods.of(key))
@@ -311,21 +292,21 @@ class Reconciler:
         self._settled.pop(key, None)
         if plan is None:
             desired = desired_without_plan(deployment, model, previous, has_objects=bool(live))
-            return _Brought(desired.rendering, settled=desired.rendering.status == "True")
+            return Brought(desired.rendering, settled=desired.rendering.status == "True")
         try:
-            desired = self._desired(key, deployment, uid, plan, keep=bound, shortage=shortage)
+            desired = self._desired(key, deployment, uid, plan, keep=bound, shortage=shortage, annotations=annotations)
         except RenderError as error:
-            return _Brought(Rendering(reasons.APPLY_FAILED, str(error)))
+            return Brought(Rendering(reasons.APPLY_FAILED, str(error)))
         wanted, rendering = desired.objects, desired.rendering
         if wanted is None:
-            return _Brought(rendering, desired.pinned_hash)
+            return Brought(rendering, desired.pinned_hash)
         problem, missing = await self._write(key, uid, wanted)
         if problem is not None:
             shared.queue.retry(key)
-            return _Brought(problem, desired.pinned_hash)
+            return Brought(problem, desired.pinned_hash)
         await shared.writer.remove_unwanted(key, uid, wanted)
         needed = [one for one in wanted if one.id[0] not in OPTIONAL_KINDS]
-        brought = _Brought(rendering, desired.pinned_hash, settled=shared.writer.settled(key, needed))
+        brought = Brought(rendering, desired.pinned_hash, settled=shared.writer.settled(key, needed))
         if missing is not None:
             shared.queue.retry(key)
             text = f"{rendering.message}, but for one: {missing.message}"
@@ -336,7 +317,7 @@ class Reconciler:
         return brought
 
     def _await_late(
-        self, key: str, uid: str, wanted: tuple[Wanted, ...], inputs: tuple[object, ...], brought: _Brought
+        self, key: str, uid: str, wanted: tuple[Wanted, ...], inputs: tuple[object, ...], brought: Brought
     ) -> None:
         """Keep what is needed to settle when the late objects have come, if they are all that is missing."""
         underway, early = self._underway.get(key), [one for one in wanted if one.id[0] not in LATE_KINDS]
@@ -344,22 +325,30 @@ class Reconciler:
             return
         live = self._shared.children.of(key)
         others = {one.id: live[one.id].fingerprint for one in early}
-        self._underway[key] = replace(underway, desired=None, awaited=_Awaited(inputs, brought, others))
+        self._underway[key] = replace(underway, desired=None, awaited=Awaited(inputs, brought, others))
 
     def _is_in_place(self, key: str, uid: str, wanted: tuple[Wanted, ...]) -> bool:
         """Whether the objects are as wanted at this moment: one may have been edited since it was written."""
         live = self._shared.children.of(key)
         return set(live) == {one.id for one in wanted} and not self._shared.writer.differing(key, uid, wanted)
 
-    def _settle(self, key: str, inputs: tuple[object, ...], brought: _Brought) -> _Brought:
+    def _settle(self, key: str, inputs: tuple[object, ...], brought: Brought) -> Brought:
         """Note that everything is in place; needs `_is_in_place` at the same moment."""
         brought = replace(brought, settled=True)
-        self._settled[key] = _Settled((*inputs, _fingerprints(self._shared.children.of(key))), brought)
+        self._settled[key] = Settled((*inputs, _fingerprints(self._shared.children.of(key))), brought)
         self._underway.pop(key, None)
         return brought
 
     def _desired(
-        self, key: str, deployment: VLLMDeployment, uid: str, plan: Plan, *, keep: bool, shortage: Shortage | None
+        self,
+        key: str,
+        deployment: VLLMDeployment,
+        uid: str,
+        plan: Plan,
+        *,
+        keep: bool,
+        shortage: Shortage | None,
+        annotations: Mapping[str, str],
     ) -> Desired:
         """As `desired_by_plan`, and the same again as long as it would be."""
         workload = self._shared.children.workload(key, workload_kind(plan))
@@ -370,7 +359,14 @@ class Reconciler:
         if underway is not None and known and underway.desired is not None:
             return underway.desired
         desired = desired_by_plan(
-            plan, deployment, uid=uid, workload=workload, keep=keep, served=served, shortage=shortage
+            plan,
+            deployment,
+            uid=uid,
+            workload=workload,
+            keep=keep,
+            served=served,
+            shortage=shortage,
+            annotations=annotations,
         )
         if underway is not None and underway.plan is plan:
             self._underway[key] = replace(underway, rendered_from=rendered_from, desired=desired)

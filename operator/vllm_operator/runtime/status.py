@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from vllm_operator.cluster.quotas import Shortage
     from vllm_operator.models.errors import ModelError
     from vllm_operator.models.facts import ModelFacts
+    from vllm_operator.planning.adjustment import Adjustment
     from vllm_operator.planning.footing import Footing
     from vllm_operator.planning.observing import Finding
     from vllm_operator.planning.plan import Plan
@@ -83,6 +84,8 @@ class Situation:
     """What the running pods' vLLM reported; None where nothing is known of it beyond the status before."""
     findings: tuple[Finding, ...] = ()
     """What of that the user should hear of; the plan's warnings have it too."""
+    adjustment: Adjustment | None = None
+    """How much less than the spec says was asked for."""
     footing: Footing | None = None
     """What has become of the nodes under the pods."""
 
@@ -111,12 +114,18 @@ def status_of(situation: Situation, *, now: str) -> VLLMDeploymentStatus:
         memory=plan.memory if plan is not None else base.memory,
         plan=situation.pinned_plan or (_plan_status(plan) if plan is not None else base.plan),
         suggestions=_suggestions(plan) if plan is not None else base.suggestions,
-        warnings=list(plan.warnings[:MOST_WARNINGS]) if plan is not None else base.warnings,
+        warnings=_warnings(situation) if plan is not None else base.warnings,
         observed=situation.observed or situation.previous.observed,
         replicas=rollout.replicas,
         ready_replicas=rollout.ready,
         selector=selector_text(situation.name),
     )
+
+
+def _warnings(situation: Situation) -> list[str]:
+    adjusted = (situation.adjustment.message,) if situation.adjustment is not None else ()
+    planned = situation.plan.warnings if situation.plan is not None else ()
+    return [*adjusted, *planned][:MOST_WARNINGS]
 
 
 def _conditions(situation: Situation, now: str) -> list[Condition]:
