@@ -46,6 +46,7 @@ SHOWN = {
     "autoscaling-keda": _shown('"minReplicaCount": 0', "ScaledObject", "PodDisruptionBudget"),
     "cache-claim": _shown('"storageClassName": "shared-files"', "PersistentVolumeClaim"),
     "cache-host-path": _shown('"path": "/var/lib/vllm-models"'),
+    "cache-in-pod": _shown('"ephemeral-storage": "24Gi"'),
     "gateway-route": _shown('"replacePrefixMatch": "/"', "HTTPRoute"),
     "gpu-class": _shown('"value": "search"'),
     "inference-pool": _shown('"failureMode": "FailOpen"', "HTTPRoute", "InferencePool", "PodDisruptionBudget"),

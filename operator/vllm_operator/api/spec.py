@@ -185,7 +185,7 @@ class CacheSpec(SpecModel):
     type: CacheType = CacheType.EMPTY_DIR
     """Kind of volume."""
     size: Quantity | None = None
-    """Size of the volume."""
+    """Size of the volume. Of type EmptyDir: its limit, and what each pod reserves of its node's disk."""
     claim_name: Name | None = None
     """Existing claim to use instead of making one."""
     storage_class_name: Name | None = None

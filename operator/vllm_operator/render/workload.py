@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.api.pod_template import ENGINE_CONTAINER, ENGINE_PORT_NAME
+from vllm_operator.api.spec import CacheType
 from vllm_operator.planning.flags import KNOWN_VERSIONS, flags_of, release_of
 from vllm_operator.planning.host import engine_requests
 from vllm_operator.planning.source import parse_address
@@ -117,7 +118,7 @@ def _pod_template(workload: _Workload, role: str | None = None) -> Manifest:
             "serves": serves,
             "port": ENGINE_PORT,
             "port_name": ENGINE_PORT_NAME,
-            "resource_requests": _requests(placement),
+            "resource_requests": _requests(placement, spec),
             "resource_limits": {placement.gpu_class.requested_as: str(placement.gpus_per_pod)},
             "startup_probe": probes.startup_probe(spec, times),
             "readiness_probe": probes.readiness_probe(),
@@ -162,9 +163,11 @@ def _replicas(spec: VLLMDeploymentSpec) -> int | None:
     return 1 if spec.replicas is None else spec.replicas
 
 
-def _requests(placement: Placement) -> dict[str, str]:
-    gpus = placement.gpus_per_pod
-    return {**engine_requests(gpus), placement.gpu_class.requested_as: str(gpus)}
+def _requests(placement: Placement, spec: VLLMDeploymentSpec) -> dict[str, str]:
+    """Return what the scheduler reserves; of the node's disk only what the user says that downloads take."""
+    gpus, cache = placement.gpus_per_pod, spec.cache
+    disk = {"ephemeral-storage": cache.size} if cache.type is CacheType.EMPTY_DIR and cache.size is not None else {}
+    return {**engine_requests(gpus), **disk, placement.gpu_class.requested_as: str(gpus)}
 
 
 def _affinity_terms(placement: Placement) -> list[dict[str, Any]]:

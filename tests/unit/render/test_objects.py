@@ -185,6 +185,27 @@ def test_the_rollout_outlasts_the_startup_probe() -> None:
     assert deployment["progressDeadlineSeconds"] > probe["failureThreshold"] * probe["periodSeconds"]
 
 
+@pytest.mark.parametrize(
+    ("cache", "reserved"),
+    [
+        pytest.param({}, None, id="no size is known"),
+        pytest.param({"size": "40Gi"}, "40Gi", id="in the pod"),
+        pytest.param({"type": "PersistentVolumeClaim", "size": "40Gi"}, None, id="on a claim"),
+        pytest.param({"type": "HostPath", "hostPath": "/models", "size": "40Gi"}, None, id="on the node"),
+    ],
+)
+def test_downloads_into_the_pod_reserve_the_disk_that_their_user_says_they_take(
+    cache: dict[str, str], reserved: str | None
+) -> None:
+    pod = _pod({"cache": cache})
+    (engine,) = pod["spec"]["containers"]
+    assert engine["resources"]["requests"].get("ephemeral-storage") == reserved
+    assert "ephemeral-storage" not in engine["resources"]["limits"]
+    if reserved is not None:
+        volumes = {volume["name"]: volume for volume in pod["spec"]["volumes"]}
+        assert volumes["cache"]["emptyDir"]["sizeLimit"] == reserved
+
+
 IN_PLACE = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
 WITH_SURGE = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
 
