@@ -164,9 +164,9 @@ class Observer:
 
     async def _worker(self, read: Read, working: asyncio.Event) -> None:
         while True:
-            await working.wait()
             uid = await self._queue.get()
             try:
+                await working.wait()
                 if (target := self._targets.get(uid)) is not None:
                     await self._look(read, target)
             finally:

@@ -76,7 +76,7 @@ class ObservationBook:
                 await self._write_news(leading)
 
     async def _write_news(self, leading: asyncio.Event) -> None:
-        await asyncio.sleep(GATHER_SECONDS)
+        await asyncio.sleep(GATHER_SECONDS * self._jitter())
         self._news.clear()
         if leading.is_set() and self._name is not None and not await self._write():
             self._news.set()
