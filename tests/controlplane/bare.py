@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 @contextmanager
 def bare_scene(environment: Mapping[str, str]) -> Iterator[Scene]:
     """Yield API server, etcd and garbage collector with the chart's objects and the nodes; no operator runs yet."""
-    with ControlPlane(with_nodes=False, with_collector=True, audit=True) as plane:
+    with ControlPlane(with_nodes=False, audit=True) as plane:
         scene = Scene(plane, environment=environment)
         try:
             scene.install()
+            plane.start_collector()
             for node in yaml.load_all(NODES.read_text(), yaml.CSafeLoader):
                 add_node(scene, node)
             yield scene

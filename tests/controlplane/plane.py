@@ -51,12 +51,10 @@ class PlaneError(Exception):
 class ControlPlane:
     """One running control plane; a context manager that leaves nothing behind.
 
-    `with_nodes=False` starts etcd and the API server alone, for throughput figures and for faults;
-    `with_collector=True` adds the controllers that remove what has no owner or no namespace any more.
+    `with_nodes=False` starts etcd and the API server alone, for throughput figures and for faults.
     """
 
     with_nodes: bool = True
-    with_collector: bool = False
     priority_and_fairness: bool = True
     audit: bool = False
     directory: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="vllm-operator-plane-")))
@@ -105,9 +103,6 @@ class ControlPlane:
         self._spawn("etcd", binaries, self._etcd_arguments())
         self._spawn("kube-apiserver", binaries, self._apiserver_arguments())
         self._wait("kube-apiserver", self.server + "/readyz")
-        if self.with_collector and not self.with_nodes:
-            arguments = [*self._controller_manager_arguments(), f"--controllers={','.join(COLLECTORS)}"]
-            self._spawn("kube-controller-manager", binaries, arguments)
         if not self.with_nodes:
             return
         self._spawn("kube-controller-manager", binaries, self._controller_manager_arguments())
@@ -125,6 +120,14 @@ class ControlPlane:
             process.wait()
         self.processes.clear()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def start_collector(self) -> None:
+        """Start the controllers that remove what has no owner or no namespace any more, where no others run.
+
+        They notice a kind that is new to the cluster after half a minute; so its CRD had better be there already.
+        """
+        arguments = [*self._controller_manager_arguments(), f"--controllers={','.join(COLLECTORS)}"]
+        self._spawn("kube-controller-manager", build.ensure_binaries(), arguments)
 
     def kill_apiserver(self) -> None:
         """End the API server at once, as a crash would; etcd and everybody else keep running."""

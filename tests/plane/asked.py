@@ -25,13 +25,14 @@ class Asked:
     api: Api
     namespace: str
     dice: random.Random
+    prefix: str = "m"
     contexts: dict[str, int] = field(default_factory=dict)
     edits: Counter[str] = field(default_factory=Counter)
     deleted: list[str] = field(default_factory=list)
 
     def create(self, count: int) -> None:
         for _ in range(count):
-            name = f"m-{len(self.contexts) + len(self.deleted):04d}"
+            name = f"{self.prefix}-{len(self.contexts) + len(self.deleted):04d}"
             context = self.dice.choice(CONTEXTS)
             self.api.create(deployment(self.namespace, name=name, model=LLAMA_8B, workload={"contextLength": context}))
             self.contexts[name] = context

@@ -173,6 +173,19 @@ class Operator:
         self._keeper = self._certificate_keeper()
         self._kopf_ready = asyncio.Event()
         self._working = asyncio.Event()
+        self._metrics.observe_kept(
+            {
+                "resources": self._resources.entries,
+                "children": self._children.entries,
+                "pods": self._pods.entries,
+                "facts": self._facts.entries,
+                "fleet": self._fleet.entries,
+                "queue": self._queue.entries,
+                "late_queue": self._late_queue.entries,
+                "events": self._recorder.entries,
+                "reconciler": self._reconciler.entries,
+            }
+        )
         self._metrics.observe("vllm_operator_queue_depth", "Resources that wait.", lambda: float(len(self._queue)))
         self._metrics.observe(
             "vllm_operator_late_queue_depth",

@@ -55,6 +55,10 @@ class Recorder:
         self._waiting: asyncio.Queue[tuple[str, dict[str, Any]]] = asyncio.Queue(maxsize=MOST_WAITING)
         self._said: dict[str, set[str]] = {}
 
+    def entries(self) -> int:
+        """Return how much is kept, for whoever watches that it does not grow."""
+        return self._waiting.qsize() + sum(map(len, self._said.values()))
+
     def tell(self, key: str, uid: str, kind: str, reason: str, note: str) -> None:
         """Queue an Event, unless the same was said of this resource before."""
         digest = hashlib.sha256(f"{uid}\n{reason}\n{note}".encode()).hexdigest()[:16]

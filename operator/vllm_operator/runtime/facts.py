@@ -53,6 +53,10 @@ class FactsBook:
         self._entries: dict[str, _Entry] = {}
         self._prefetching: set[asyncio.Task[None]] = set()
 
+    def entries(self) -> int:
+        """Return how much is kept, for whoever watches that it does not grow."""
+        return len(self._entries) + len(self._prefetching)
+
     def outcome(self, key: str, deployment: VLLMDeployment) -> ModelFacts | ModelError | None:
         """Return facts, the error that stands in their way, or None while they are loading; starts the loading."""
         model = deployment.spec.model

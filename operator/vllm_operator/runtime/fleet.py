@@ -39,6 +39,10 @@ class Fleet:
         self._judged: dict[str, _Judged] = {}
         self._changed = asyncio.Event()
 
+    def entries(self) -> int:
+        """Return how much is kept, for whoever watches that it does not grow."""
+        return len(self._judged)
+
     def judged(self, key: str, plan: Plan, inventory: Inventory) -> None:
         """Note that a deployment was planned on an inventory; only what the comparison reads is kept."""
         slim = Plan(

@@ -11,7 +11,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from vllm_operator.runtime.admission import Answer
 
@@ -58,6 +58,17 @@ class Metrics:
     def observe(self, name: str, text: str, value: Callable[[], float]) -> None:
         """Add a gauge that is read when it is scraped."""
         Gauge(name, text, registry=self.registry).set_function(value)
+
+    def observe_kept(self, stores: Mapping[str, Callable[[], int]]) -> None:
+        """Add gauges of how much each store keeps, by its name."""
+        kept = Gauge(
+            "vllm_operator_kept_entries",
+            "What is kept in memory, by store; it follows the cluster and does not grow by itself.",
+            ["store"],
+            registry=self.registry,
+        )
+        for name, entries in stores.items():
+            kept.labels(name).set_function(entries)
 
     def requested(self, verb: str, resource: str, code: int) -> None:
         """Count a request to the API server."""

@@ -41,6 +41,10 @@ class KeyQueue(Generic[Key]):
     def __len__(self) -> int:
         return len(self._waiting)
 
+    def entries(self) -> int:
+        """Return how much is kept, for whoever watches that it does not grow."""
+        return len(self._dirty) + len(self._processing) + len(self._failures) + len(self._timers) + len(self._retrying)
+
     def add(self, key: Key) -> None:
         """Mark a key dirty: it will be handed out once, after what is being done with it now."""
         if key in self._dirty:

@@ -95,6 +95,10 @@ class Reconciler:
         self._late: dict[str, tuple[str, tuple[Wanted, ...]]] = {}
         self._late_problems: dict[str, Rendering] = {}
 
+    def entries(self) -> int:
+        """Return how much is kept, for whoever watches that it does not grow."""
+        return len(self._settled) + len(self._underway) + len(self._late) + len(self._late_problems)
+
     async def reconcile(self, key: str) -> None:
         """Bring one VLLMDeployment to where it should be.
 
