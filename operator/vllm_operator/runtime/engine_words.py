@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 _LONGEST_QUOTE: Final = 300
 
+_POINTS_BACK: Final = re.compile(r"See (?:root cause above|stack trace for root cause)")
+_NAMES_AN_ERROR: Final = re.compile(r"\b\w*(?:Error|Exception): ")
+
 
 @dataclass(frozen=True, slots=True)
 class Saying:
@@ -60,13 +63,14 @@ def understand(words: str) -> Understood | None:
 
 
 def last_line(words: str) -> str:
-    """Return the last line that says something, "" when none does.
+    """Return the last line that names an error, else the last one that says something, "" when none does.
 
-    vLLM's last line of all sends the reader to an earlier one.
+    What vLLM ends with sends the reader to an earlier line, through as many processes as it has.
     """
     lines = [line.strip() for line in words.splitlines() if line.strip()]
-    telling = [line for line in lines if "See root cause above" not in line]
-    return (telling or lines or [""])[-1][:_LONGEST_QUOTE]
+    telling = [line for line in lines if not _POINTS_BACK.search(line)]
+    errors = [line for line in telling if _NAMES_AN_ERROR.search(line)]
+    return (errors or telling or lines or [""])[-1][:_LONGEST_QUOTE]
 
 
 def _always(text: str) -> Callable[[re.Match[str]], str]:
