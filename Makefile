@@ -57,6 +57,7 @@ soak: $(STAMP) ## long random runs on a real control plane: 200 clusters that th
 	REQUIRE_CONTROL_PLANE=1 SOAK_CASES=200 $(BIN)/pytest -q tests/plane/test_scheduler_agrees.py
 	REQUIRE_CONTROL_PLANE=1 SOAK_KILLS=200 SOAK_OUTAGE_SECONDS=60 SOAK_FAULTY_BURST=200 SOAK_FUZZ=10000 SOAK_GENERATIONS=100 \
 		$(BIN)/pytest -q $(addprefix tests/plane/test_,kills.py two_operators.py faults.py fuzz.py churn.py)
+	REQUIRE_CONTROL_PLANE=1 SOAK_QUIET_SECONDS=600 $(BIN)/pytest -q --timeout=900 tests/plane/test_quiet.py
 
 cluster-up: $(STAMP) ## the local control plane alone; prints the kubeconfig's path
 	@$(BIN)/python -m tests.controlplane up
