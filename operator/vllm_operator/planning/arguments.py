@@ -132,11 +132,18 @@ def _parallelism(request: Request, candidate: Candidate) -> Iterator[Flag]:
         why = "as many stages on each node; vLLM's own processes talk to each other, without Ray"
         yield _flag("nnodes", spread.nodes, why)
     if spread.data > 1:
-        yield _flag("data-parallel-size", spread.data, "spec.engine.dataParallelSize")
+        yield _flag("data-parallel-size", spread.data, _why_data(request, spread))
     if spread.expert:
         asked = request.expert_parallel is not None
-        why = "spec.engine.expertParallel" if asked else "whole experts per GPU, as the model's recipe runs it"
+        spreads = "the experts stay spread over all GPUs" if spread.data > 1 else "as the model's recipe runs it"
+        why = "spec.engine.expertParallel" if asked else f"whole experts per GPU, {spreads}"
         yield _switch("enable-expert-parallel", why)
+
+
+def _why_data(request: Request, spread: Parallelism) -> str:
+    if request.data_parallel_size is not None:
+        return "spec.engine.dataParallelSize"
+    return f"{spread.data} copies of the attention hold different sequences; cut up, each GPU would have to hold all"
 
 
 def _why_pipeline(request: Request, spread: Parallelism) -> str:

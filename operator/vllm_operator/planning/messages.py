@@ -204,10 +204,11 @@ def _warnings(decision: Decision) -> Iterator[str]:
             "the model brings code of its own: if vLLM refuses to load it, review that code and set "
             "spec.model.trustRemoteCode: true"
         )
-    if request.max_num_seqs is not None and request.max_num_seqs < request.concurrency:
+    at_once = (request.max_num_seqs or request.concurrency) * (best.parallelism.data if best is not None else 1)
+    if at_once < request.concurrency:
         yield (
             f"spec.engine.maxNumSeqs {request.max_num_seqs} is below spec.workload.concurrency {request.concurrency}: "
-            f"only {request.max_num_seqs} sequences run at once"
+            f"only {at_once} sequences run at once"
         )
     if best is None:
         return

@@ -72,6 +72,8 @@ class MemoryRoom:
     """The headroom that the policy asks for on each GPU."""
     kv_cache_low_bytes: int | None = None
     """Lower end of the 80 % interval of what vLLM leaves for the KV cache; None where the policy sets the overhead."""
+    data_parallel_size: int = 1
+    """Copies of the model in one replica, each with a KV cache of its own: vLLM spreads the sequences over them."""
 
     @property
     def available_bytes(self) -> int:
@@ -83,7 +85,13 @@ class MemoryRoom:
         if not self.layout.groups:
             return 0
         sequence_bytes = self.layout.bytes_one_sequence(context_length)
-        return self.layout.bytes_per_block + round(sequence_bytes * concurrency * self.fragmentation_factor)
+        return self.layout.bytes_per_block + round(
+            sequence_bytes * self._on_a_copy(concurrency) * self.fragmentation_factor
+        )
+
+    def _on_a_copy(self, concurrency: int) -> int:
+        """Sequences of the fullest copy, when that many are spread over all of them."""
+        return share_of_a_copy(concurrency, self.data_parallel_size)
 
     def need(self, context_length: int, concurrency: int) -> Need:
         """The whole sum for one GPU."""
@@ -102,7 +110,7 @@ class MemoryRoom:
         layout = self.layout
         sequence_bytes = layout.bytes_one_sequence(context_length) * self.fragmentation_factor
         room_bytes = self.available_bytes - layout.bytes_per_block
-        return max(0, int(room_bytes / sequence_bytes)) if sequence_bytes > 0 else 0
+        return max(0, int(room_bytes / sequence_bytes)) * self.data_parallel_size if sequence_bytes > 0 else 0
 
     def max_context(self, concurrency: int, limit: int) -> int:
         """The longest context, up to `limit`, at which that many sequences hold at once; 0 when no token does."""
@@ -112,7 +120,7 @@ class MemoryRoom:
         room_bytes = self.available_bytes - layout.bytes_per_block
         if room_bytes <= 0:
             return 0
-        per_sequence_bytes = int(room_bytes / (concurrency * self.fragmentation_factor))
+        per_sequence_bytes = int(room_bytes / (self._on_a_copy(concurrency) * self.fragmentation_factor))
         return longest_context(layout, per_sequence_bytes, limit)
 
 
@@ -127,7 +135,19 @@ def memory_room(predicted: Forecast, policy: Policy, *, vram_bytes: int, group_s
         overhead_bytes=_overhead_bytes(predicted, policy, vram_bytes=vram_bytes, group_size=group_size),
         wanted_headroom_bytes=round(policy.headroom_gb * GIB),
         kv_cache_low_bytes=None if _overhead_is_set(policy) else predicted.memory.kv_cache_bytes_interval[0],
+        data_parallel_size=predicted.resolved.data_parallel_size,
     )
+
+
+def share_of_a_copy(concurrency: int, data_parallel_size: int) -> int:
+    """Return how many of a replica's sequences its fullest copy of the model holds.
+
+    vLLM sends each request to the copy with the fewest (`DPLBAsyncMPClient` in vllm/v1/engine/core_client.py).
+
+    >>> share_of_a_copy(17, 8)
+    3
+    """
+    return -(-concurrency // data_parallel_size)
 
 
 def _overhead_is_set(policy: Policy) -> bool:

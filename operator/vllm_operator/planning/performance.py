@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from vllm_operator.cluster.devices import NVLINK
 from vllm_operator.cluster.products import find_product
 from vllm_operator.cluster.records import Sharing
+from vllm_operator.planning.need import share_of_a_copy
 
 if TYPE_CHECKING:
     from vllm_operator.cluster.devices import DeviceFacts
@@ -61,7 +62,7 @@ def performance_of(request: Request, facts: ModelFacts | None, candidate: Candid
     if device is None or device.bandwidth_gbs is None:
         return None
     step = _decode_step(facts, candidate, device)
-    running = candidate.concurrency * candidate.parallelism.data
+    running = candidate.concurrency
     return Performance(
         concurrency=running,
         context_length=candidate.context_length,
@@ -108,7 +109,8 @@ def _decode_step(facts: ModelFacts, candidate: Candidate, device: DeviceFacts) -
     assert candidate.size is not None
     assert device.bandwidth_gbs is not None
     room = candidate.size.memory_room
-    cache_bytes = room.layout.bytes_one_sequence(candidate.context_length) * candidate.concurrency
+    running = share_of_a_copy(candidate.concurrency, candidate.parallelism.data)
+    cache_bytes = room.layout.bytes_one_sequence(candidate.context_length) * running
     # The stages of a pipeline work one after the other on one token.
     read_bytes = (room.weights_bytes + cache_bytes) * candidate.parallelism.pipeline
     seconds = read_bytes / (device.bandwidth_gbs * 1e9)

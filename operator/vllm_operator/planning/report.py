@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from vllm_operator.api.status import FeasibilityReport, MemoryBreakdown
 from vllm_operator.planning.forecast import forecast
 from vllm_operator.planning.memory import compute_feasibility
+from vllm_operator.planning.need import share_of_a_copy
 
 if TYPE_CHECKING:
     from vllm_operator.planning.decision import Decision
@@ -17,8 +18,8 @@ def feasibility_of(decision: Decision) -> FeasibilityReport | None:
     best, facts = decision.best, decision.facts
     if best is None or best.need is None or best.size is None or facts is None:
         return None
-    policy, need = decision.request.policy, best.need
-    return compute_feasibility(
+    policy, need, copies = decision.request.policy, best.need, best.parallelism.data
+    report = compute_feasibility(
         need.weights_bytes,
         need.kv_cache_bytes,
         need.overhead_bytes,
@@ -26,12 +27,13 @@ def feasibility_of(decision: Decision) -> FeasibilityReport | None:
         best.size.utilization,
         policy.headroom_gb,
         best.context_length,
-        best.concurrency,
+        share_of_a_copy(best.concurrency, copies),
         facts,
         fragmentation_factor=policy.fragmentation_factor,
         layout=best.size.forecast.layout,
         max_model_len=facts.max_model_len,
     )
+    return report.model_copy(update={"max_concurrency_at_context": report.max_concurrency_at_context * copies})
 
 
 def memory_of(decision: Decision) -> MemoryBreakdown | None:

@@ -99,6 +99,9 @@ def search(question: Question, classes: Iterable[ClassCapacity]) -> list[Candida
         judged.extend(_judge(question, capacity, parallelism) for capacity, parallelism in group)
         if any(_meets_workload(question, candidate) for candidate in judged):
             break
+        judged.extend(_with_copies(question, group))
+        if any(_meets_workload(question, candidate) for candidate in judged):
+            break
     if not any(candidate.verdict is Verdict.FITS for candidate in judged):
         pipelines = _with_pipelines(question, classes)
         # Where something holds once GPUs are free, stages are worth it only if they start now.
@@ -156,6 +159,30 @@ def _is_hopeless(question: Question, capacity: ClassCapacity, spread: Parallelis
     return checkpoint.total_bytes > MOST_BYTES_ON_DISK * memory_bytes * spread.gpus
 
 
+def _with_copies(question: Question, group: list[tuple[ClassCapacity, Parallelism]]) -> Iterator[Candidate]:
+    """Yield what fits when the attention of a model with experts is copied to GPUs instead of cut.
+
+    Tensor parallelism cannot cut a KV cache into more parts than it has heads (an MLA cache: none at all), so every GPU
+    holds all sequences; with data parallelism each holds its own, while the experts stay spread over all of them.
+    """
+    request = question.request
+    if (
+        not question.facts.num_experts
+        or request.data_parallel_size is not None
+        or request.tensor_parallel_size is not None
+    ):
+        return
+    for capacity, parallelism in group:
+        if parallelism.pipeline > 1 or parallelism.gpus > capacity.most_gpus_on_a_node:
+            continue
+        for data in (size for size in TENSOR_SIZES if 1 < size <= parallelism.tensor):
+            tensor = parallelism.tensor // data
+            candidate = _judge(question, capacity, _spread(question, tensor=tensor, pipeline=1, data=data))
+            if _holds(candidate):
+                yield candidate
+                break
+
+
 def _useful_context(question: Question) -> int:
     """The least context that a candidate must reach to count as meeting the workload."""
     return question.request.context_length or min(question.facts.max_model_len, USEFUL_CONTEXT)
@@ -181,6 +208,7 @@ def _preference(question: Question, candidate: Candidate) -> tuple[object, ...]:
         candidate.parallelism.nodes,
         candidate.parallelism.pipeline if candidate.parallelism.nodes > 1 else 0,
         candidate.parallelism.gpus,
+        candidate.parallelism.data,
         _RISK_ORDER[candidate.risk] if _holds(candidate) else 0,
         vram_bytes,
         class_order(candidate.capacity.gpu_class),

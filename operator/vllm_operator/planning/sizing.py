@@ -15,7 +15,7 @@ from vllm_operator.models.errors import ModelConfigError
 from vllm_operator.models.grouping import SpecKind
 from vllm_operator.models.validity import kernel_problems
 from vllm_operator.planning.forecast import forecast, refusals
-from vllm_operator.planning.need import memory_room
+from vllm_operator.planning.need import memory_room, share_of_a_copy
 from vllm_operator.planning.tuning import batchings, dtype_for, settings_for
 
 if TYPE_CHECKING:
@@ -175,7 +175,10 @@ def _each_size(
     question: Question, parallelism: Parallelism, device: Device, settings: EngineSettings, defaults: Forecast
 ) -> Iterator[Size]:
     resolved = defaults.resolved
-    for wanted in batchings(question.request, resolved.max_num_seqs, resolved.max_num_batched_tokens):
+    sequences = share_of_a_copy(question.request.concurrency, parallelism.data)
+    for wanted in batchings(
+        question.request, resolved.max_num_seqs, resolved.max_num_batched_tokens, sequences=sequences
+    ):
         batching = wanted
         predicted = forecast(question.facts, _tuned(settings, batching), device)
         states = _recurrent_states(predicted)

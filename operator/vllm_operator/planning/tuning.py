@@ -89,8 +89,11 @@ def dtype_for(request: Request, facts: ModelFacts, device: Device) -> tuple[str,
     return "float16", reason
 
 
-def batchings(request: Request, default_seqs: int, default_tokens: int) -> Iterator[Batching]:
-    """Yield the batch bounds to try, preferred first; the defaults are vLLM's own for this model and GPU."""
+def batchings(request: Request, default_seqs: int, default_tokens: int, *, sequences: int) -> Iterator[Batching]:
+    """Yield the batch bounds to try, preferred first; the defaults are vLLM's own for this model and GPU.
+
+    `sequences`: how many must run at once in one copy of the model.
+    """
     match request.batching_mode:
         case BatchingMode.THROUGHPUT:
             seqs, tokens = default_seqs, default_tokens * 2
@@ -98,21 +101,22 @@ def batchings(request: Request, default_seqs: int, default_tokens: int) -> Itera
             seqs, tokens = min(default_seqs, LATENCY_SEQUENCES), min(default_tokens, LATENCY_BATCHED_TOKENS)
         case BatchingMode.BALANCED:
             seqs, tokens = min(default_seqs, BALANCED_SEQUENCES), default_tokens
-    preferred = _bounded(request, seqs, tokens, compact=False)
+    preferred = _bounded(request, seqs, tokens, sequences=sequences, compact=False)
     yield preferred
     small = _bounded(
         request,
         min(preferred.max_num_seqs, COMPACT_SEQUENCES),
         min(preferred.max_num_batched_tokens, COMPACT_BATCHED_TOKENS),
+        sequences=sequences,
         compact=True,
     )
     if (small.max_num_seqs, small.max_num_batched_tokens) != (preferred.max_num_seqs, preferred.max_num_batched_tokens):
         yield small
 
 
-def _bounded(request: Request, seqs: int, tokens: int, *, compact: bool) -> Batching:
+def _bounded(request: Request, seqs: int, tokens: int, *, sequences: int, compact: bool) -> Batching:
     """Apply what the user fixed and what vLLM insists on: the wanted concurrency, and tokens ≥ sequences."""
-    seqs = request.max_num_seqs or max(seqs, request.concurrency)
+    seqs = request.max_num_seqs or max(seqs, sequences)
     tokens = request.max_num_batched_tokens or max(tokens, seqs)
     return Batching(max_num_seqs=seqs, max_num_batched_tokens=tokens, compact=compact)
 

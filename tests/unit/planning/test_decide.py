@@ -426,3 +426,55 @@ def test_vllm_is_given_no_more_than_other_processes_leave_free() -> None:
     assert found.gpu_memory_utilization == 0.74
     (why,) = (reason.why for reason in found.reasons if reason.flag == "gpu-memory-utilization")
     assert "processes outside Kubernetes hold 20.0 GiB" in why
+
+
+class TestCopiesOfAttention:
+    """Data parallelism, where tensor parallelism would make every GPU hold every sequence."""
+
+    H200 = (node("H200", "h200-0", 8),)
+
+    def test_an_mla_model_with_many_sequences_is_given_copies(self) -> None:
+        found = planned(
+            "deepseek-ai/DeepSeek-R1",
+            inventory(*self.H200),
+            workload={"contextLength": 8192, "concurrency": 128},
+        )
+        assert found.verdict is Verdict.FITS
+        assert (found.tensor_parallel_size, found.data_parallel_size, found.expert_parallel) == (2, 4, True)
+        assert found.placement is not None
+        assert found.placement.gpus_per_replica == 8
+        assert found.feasibility is not None
+        assert found.feasibility.max_concurrency_at_context >= 128
+        (why,) = (reason.why for reason in found.reasons if reason.flag == "data-parallel-size")
+        assert why.startswith("4 copies")
+
+    def test_few_sequences_keep_tensor_parallelism(self) -> None:
+        found = planned(
+            "deepseek-ai/DeepSeek-R1", inventory(*self.H200), workload={"contextLength": 8192, "concurrency": 16}
+        )
+        assert (found.tensor_parallel_size, found.data_parallel_size) == (8, 1)
+
+    def test_a_size_that_is_stated_is_kept(self) -> None:
+        found = planned(
+            "deepseek-ai/DeepSeek-R1",
+            inventory(*self.H200),
+            workload={"contextLength": 8192, "concurrency": 128},
+            engine={"tensorParallelSize": 8},
+        )
+        assert found.verdict is Verdict.DOES_NOT_FIT
+
+    def test_stated_copies_share_the_sequences(self) -> None:
+        def of_copies(number: int) -> Plan:
+            return planned(
+                "meta-llama/Llama-3.1-8B-Instruct",
+                inventory(node("H100", "n0", 8)),
+                workload={"contextLength": 8192, "concurrency": 32},
+                engine={"dataParallelSize": number, "tensorParallelSize": 1},
+            )
+
+        one, four = of_copies(1), of_copies(4)
+        assert one.memory is not None
+        assert four.memory is not None
+        assert four.memory.kv_cache_needed_bytes < one.memory.kv_cache_needed_bytes / 3
+        assert four.feasibility is not None
+        assert four.feasibility.max_concurrency_at_context % 4 == 0
