@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import platform
 import tarfile
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ _LAYER = "application/vnd.oci.image.layer.v1.tar"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
 _MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 _INDEX = "application/vnd.oci.image.index.v1+json"
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def write_image(
@@ -34,7 +36,7 @@ def write_image(
     variables = {"PATH": "/usr/local/bin:/usr/bin:/bin", **(env or {})}
     layers = [*([base.read_bytes()] if base is not None else []), _layer(programs)]
     config = {
-        "architecture": "amd64",
+        "architecture": _ARCHITECTURES.get(platform.machine(), platform.machine()),
         "os": "linux",
         "config": {"Entrypoint": list(entrypoint), "Env": [f"{key}={value}" for key, value in variables.items()]},
         "rootfs": {"type": "layers", "diff_ids": [_digest(layer) for layer in layers]},
