@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import kopf
 from aiohttp import web
 
+from vllm_operator.cluster.nodes import project_node
 from vllm_operator.cluster.state import ClusterState
 from vllm_operator.models.source import FactsSource, HubSource
 from vllm_operator.planning.defaults import OperatorDefaults
@@ -23,7 +24,7 @@ from vllm_operator.runtime.connection import agent_of
 from vllm_operator.runtime.declared import optional_watchers
 from vllm_operator.runtime.events import Recorder
 from vllm_operator.runtime.facts import FactsBook
-from vllm_operator.runtime.feeds import ChildFeed, NodeFeed, PodFeed, ResourceFeed
+from vllm_operator.runtime.feeds import ChildFeed, NodeFeed, PodFeed, ResourceFeed, listed_pod
 from vllm_operator.runtime.fence import Fenced
 from vllm_operator.runtime.fleet import Fleet
 from vllm_operator.runtime.hub import hub_of
@@ -263,9 +264,14 @@ class Operator:
         pods = PodFeed(self._cluster, self._pods, self._fleet.changed, self._queue.add, observer)
         found: list[Watcher] = [
             Watcher(
-                self._kube, NODES, NodeFeed(self._cluster, self._fleet.changed), resync_seconds=seconds, jitter=jitter
+                self._kube,
+                NODES,
+                NodeFeed(self._cluster, self._fleet.changed),
+                keep=project_node,
+                resync_seconds=seconds,
+                jitter=jitter,
             ),
-            Watcher(self._kube, PODS, pods, resync_seconds=seconds, jitter=jitter),
+            Watcher(self._kube, PODS, pods, keep=listed_pod, resync_seconds=seconds, jitter=jitter),
         ]
         for namespace in namespaces:
             for resource in CHILDREN:
@@ -275,6 +281,7 @@ class Operator:
                         self._kube,
                         resource,
                         feed,
+                        keep=self._children.sight,
                         namespace=namespace,
                         labels=f"{MANAGED_BY_LABEL}={MANAGER}",
                         resync_seconds=seconds,

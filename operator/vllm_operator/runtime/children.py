@@ -6,7 +6,7 @@ import json
 import zlib
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from vllm_operator.api.quantity import QuantityError, parse_quantity
 from vllm_operator.api.v1alpha1 import KIND
@@ -85,6 +85,16 @@ class Child:
         return body
 
 
+class Sight(NamedTuple):
+    """An object of ours as it was seen."""
+
+    place: Place
+    owner: str | None
+    version: int | None
+    child: Child | None
+    """None where it has no owner, or nothing newer than what was known then."""
+
+
 class Children:
     """Our objects by their VLLMDeployment (`namespace/name`), as watches, lists and answers to our writes show them.
 
@@ -123,15 +133,23 @@ class Children:
 
         An object whose owner reference was edited is gone for the owner that it had, who is to restore it.
         """
-        place, owner = _place(obj), owner_of(obj)
-        if self._is_old(place, version_of(obj)):
+        return self._take(self.sight(obj))
+
+    def sight(self, obj: Manifest) -> Sight:
+        """Return what is kept of an object until it is taken: of one that is known already, only that it is there."""
+        place, owner, version = _place(obj), owner_of(obj), version_of(obj)
+        known = owner is None or self._is_old(place, version)
+        return Sight(place, owner, version, None if known else _child(obj))
+
+    def _take(self, seen: Sight) -> str | None:
+        place, owner, version, child = seen
+        if self._is_old(place, version):
             return None
         former = self._owner_of.get(place)
         if former is not None and former != owner:
-            self._forget(former, place, version_of(obj))
-        if owner is None:
+            self._forget(former, place, version)
+        if owner is None or child is None:
             return former
-        child = _child(obj)
         known = self._by_owner.setdefault(owner, {})
         before = known.get(child.id)
         known[child.id] = child
@@ -149,12 +167,12 @@ class Children:
             return None
         return owner if self._forget(owner, place, version) else None
 
-    def replace(self, kind: str, namespace: str | None, objects: Iterable[Manifest], version: int | None) -> set[str]:
+    def replace(self, kind: str, namespace: str | None, objects: Iterable[Sight], version: int | None) -> set[str]:
         """Take an authoritative list of one kind in one namespace (None: all); returns the owners of what changed."""
         listed, changed = set(), set()
-        for obj in objects:
-            listed.add(_place(obj))
-            if (owner := self.upsert(obj)) is not None:
+        for seen in objects:
+            listed.add(seen.place)
+            if (owner := self._take(seen)) is not None:
                 changed.add(owner)
         missing = {
             place: owner

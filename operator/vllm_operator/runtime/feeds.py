@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from vllm_operator.cluster.nodes import project_node
 from vllm_operator.cluster.pods import project_pod
+from vllm_operator.runtime.pods import is_ours
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from vllm_operator.cluster.records import NodeRecord, PodRecord
     from vllm_operator.cluster.state import ClusterState
-    from vllm_operator.runtime.children import Children
+    from vllm_operator.runtime.children import Children, Sight
     from vllm_operator.runtime.observe import Observer
     from vllm_operator.runtime.pods import Pods
-    from vllm_operator.runtime.resources import Resources
+    from vllm_operator.runtime.resources import Listed, Resources
 
 Manifest = dict[str, Any]
 
@@ -27,9 +29,9 @@ class NodeFeed:
     cluster: ClusterState
     changed: Callable[[], None]
 
-    def replace(self, objects: list[Manifest], version: int | None) -> None:
-        """Take an authoritative list."""
-        if self.cluster.replace_nodes([project_node(obj) for obj in objects]):
+    def replace(self, objects: list[NodeRecord], version: int | None) -> None:
+        """Take an authoritative list, of which `project_node` was kept."""
+        if self.cluster.replace_nodes(objects):
             self.changed()
 
     def upsert(self, obj: Manifest) -> None:
@@ -43,6 +45,20 @@ class NodeFeed:
             self.changed()
 
 
+class ListedPod(NamedTuple):
+    """What is kept of a pod in a list: there are many, and few are ours."""
+
+    record: PodRecord | None
+    """What it holds; None where that is nothing."""
+    ours: Manifest | None
+    """All of it, if it is of one of our deployments."""
+
+
+def listed_pod(obj: Manifest) -> ListedPod:
+    """Return what is kept of a pod in a list."""
+    return ListedPod(project_pod(obj), obj if is_ours(obj) else None)
+
+
 @dataclass
 class PodFeed:
     """Pods into the inventory, and ours into what their user is told."""
@@ -54,15 +70,15 @@ class PodFeed:
     observer: Observer | None = None
     """Who reads what the servers of our pods report; None where nobody is to."""
 
-    def replace(self, objects: list[Manifest], version: int | None) -> None:
-        """Take an authoritative list."""
-        records = [record for obj in objects if (record := project_pod(obj)) is not None]
-        if self.cluster.replace_pods(records):
+    def replace(self, objects: list[ListedPod], version: int | None) -> None:
+        """Take an authoritative list, of which `listed_pod` was kept."""
+        if self.cluster.replace_pods([pod.record for pod in objects if pod.record is not None]):
             self.changed()
-        owners = {owner for obj in objects if (owner := self.pods.upsert(obj)) is not None}
+        ours = [pod.ours for pod in objects if pod.ours is not None]
+        owners = {owner for obj in ours if (owner := self.pods.upsert(obj)) is not None}
         if self.observer is not None:
-            self.observer.replace(objects)
-        for owner in owners | self.pods.retain({obj["metadata"]["uid"] for obj in objects}):
+            self.observer.replace(ours)
+        for owner in owners | self.pods.retain({obj["metadata"]["uid"] for obj in ours}):
             self.queue(owner)
 
     def upsert(self, obj: Manifest) -> None:
@@ -96,8 +112,8 @@ class ChildFeed:
     namespace: str | None
     queue: Callable[[str], None]
 
-    def replace(self, objects: list[Manifest], version: int | None) -> None:
-        """Take an authoritative list."""
+    def replace(self, objects: list[Sight], version: int | None) -> None:
+        """Take an authoritative list, of which `Children.sight` was kept."""
         for owner in self.children.replace(self.kind, self.namespace, objects, version):
             self.queue(owner)
 
@@ -120,7 +136,7 @@ class ResourceFeed:
     namespace: str | None
     queue: Callable[[str], None]
 
-    def replace(self, objects: list[Manifest], version: int | None) -> None:
-        """Take an authoritative list."""
+    def replace(self, objects: list[Listed], version: int | None) -> None:
+        """Take an authoritative list, of which `listed` was kept."""
         for key in self.resources.replace(self.namespace, objects, version):
             self.queue(key)

@@ -150,7 +150,8 @@ def configure_kopf(settings: kopf.OperatorSettings) -> None:
     settings.networking.connect_timeout = 5
     settings.networking.request_timeout = 30
     settings.networking.error_backoffs = _Backoffs()
-    settings.watching.chunk_size = 500
+    # Kopf handles all objects of an answer in one go, during which nothing else is looked at.
+    settings.watching.chunk_size = 50
     settings.watching.reconnect_backoff = 1.0
     settings.queueing.idle_timeout = 0.05
     settings.execution.max_workers = 4

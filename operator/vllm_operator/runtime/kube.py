@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 from urllib.parse import urlencode
@@ -21,21 +22,29 @@ from vllm_operator.runtime.answers import NotJson, parse_json
 from vllm_operator.runtime.connection import authorization, load_configuration, transport_security
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Mapping
 
 Manifest = dict[str, Any]
+Keep = Callable[[Manifest], Any]
+"""What is to be kept of an object in a list; the rest is dropped page by page."""
 
 REQUEST_TIMEOUT_SECONDS: Final = 30.0
 CONNECT_TIMEOUT_SECONDS: Final = 5.0
 WATCH_SILENCE_SECONDS: Final = 90.0
 """The API server sends a bookmark about every minute; a stream that is silent for longer is dead."""
-LIST_CHUNK: Final = 500
+LIST_CHUNK: Final = 200
+"""Objects of an answer to a list: what the event loop decodes in one go."""
 TOKEN_CHECK_SECONDS: Final = 1.0
 """How often the client library is asked for the token: its answer costs as much as encoding a request."""
 LONGEST_RETRY_AFTER_SECONDS: Final = 60.0
 """Nobody is left alone for longer, whatever a header says."""
 
 _METADATA_ONLY: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
+
+
+def as_it_is(obj: Manifest) -> Manifest:
+    """Keep everything."""
+    return obj
 
 
 class ApiError(Exception):
@@ -159,8 +168,10 @@ class Objects(Protocol):
 class Kube(Objects, Protocol):
     """All that the runtime asks of the API server."""
 
-    async def list(self, resource: Resource, namespace: str | None, *, labels: str = "") -> tuple[list[Manifest], str]:
-        """Return all objects and the resourceVersion from which to watch."""
+    async def list(
+        self, resource: Resource, namespace: str | None, *, labels: str = "", keep: Keep = as_it_is
+    ) -> tuple[list[Any], str]:
+        """Return what `keep` keeps of all objects, and the resourceVersion from which to watch."""
         ...
 
     def watch(
@@ -244,15 +255,17 @@ class AiohttpKube:
         """See `Objects.update`."""
         return await self._request("PUT", resource.path(namespace, manifest["metadata"]["name"]), body=manifest)
 
-    async def list(self, resource: Resource, namespace: str | None, *, labels: str = "") -> tuple[list[Manifest], str]:
-        """See `Kube.list`; read in chunks, so that a large cluster is never one answer."""
-        found: list[Manifest] = []
+    async def list(
+        self, resource: Resource, namespace: str | None, *, labels: str = "", keep: Keep = as_it_is
+    ) -> tuple[list[Any], str]:
+        """See `Kube.list`; read in chunks, so that a large cluster is never one answer, nor in memory at once."""
+        found: list[Any] = []
         query = {"limit": str(LIST_CHUNK), **({"labelSelector": labels} if labels else {})}
         while True:
             page = await self._request("GET", resource.path(namespace), query=query)
             # Items of a typed list carry neither.
             typed = {"apiVersion": resource.api_version, "kind": resource.kind}
-            found += [{**typed, **item} for item in page.get("items") or []]
+            found += [keep({**typed, **item}) for item in page.get("items") or []]
             metadata = page["metadata"]
             if not metadata.get("continue"):
                 return found, str(metadata["resourceVersion"])

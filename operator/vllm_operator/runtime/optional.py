@@ -43,6 +43,7 @@ class OptionalKinds:
                 kube,
                 resource,
                 ChildFeed(children, resource.kind, namespace, queue),
+                keep=children.sight,
                 namespace=namespace,
                 labels=f"{MANAGED_BY_LABEL}={MANAGER}",
                 resync_seconds=resync_seconds,

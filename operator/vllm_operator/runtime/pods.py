@@ -100,6 +100,12 @@ class Pods:
         return {owner for uid in self._owner_of.keys() - uids if (owner := self.remove(uid)) is not None}
 
 
+def is_ours(obj: Mapping[str, Any]) -> bool:
+    """Whether a pod is of one of our deployments."""
+    metadata = obj["metadata"]
+    return owner_of(metadata.get("namespace", "default"), metadata.get("labels") or {}) is not None
+
+
 def project_health(obj: Mapping[str, Any]) -> PodHealth:
     """Read what matters from a pod."""
     metadata, spec, status = obj["metadata"], obj.get("spec") or {}, obj.get("status") or {}

@@ -39,6 +39,9 @@ class StoredResource:
         return body
 
 
+Listed = tuple[str, StoredResource]
+
+
 class Resources:
     """VLLMDeployments by `namespace/name`. Labels and annotations are nobody's input: their change changes nothing.
 
@@ -87,8 +90,9 @@ class Resources:
 
     def upsert(self, obj: Mapping[str, Any]) -> str | None:
         """Take an object; returns its key when it has to be looked at."""
-        key = key_of(obj)
-        fresh = _stored(obj)
+        return self._take(*listed(obj))
+
+    def _take(self, key: str, fresh: StoredResource) -> str | None:
         known = self._known.get(key)
         if fresh.uid in self._gone or (known is not None and _older(fresh.version, known.version)):
             # A periodic list and the watch run side by side; the list may be the older of the two.
@@ -114,17 +118,17 @@ class Resources:
         self._forget(key, version_of(obj))
         return key
 
-    def replace(self, namespace: str | None, objects: Iterable[Mapping[str, Any]], version: int | None) -> set[str]:
+    def replace(self, namespace: str | None, objects: Iterable[Listed], version: int | None) -> set[str]:
         """Take an authoritative list of one namespace (None: all); returns the keys of what changed or is gone."""
-        changed, listed = set(), set()
-        for obj in objects:
-            listed.add(key_of(obj))
-            if (key := self.upsert(obj)) is not None:
+        changed, present = set(), set()
+        for key, stored in objects:
+            present.add(key)
+            if self._take(key, stored) is not None:
                 changed.add(key)
         for key, known in list(self._known.items()):
             within = namespace is None or key.startswith(f"{namespace}/")
             # What the watch saw after the list was taken is no deletion.
-            if within and key not in listed and not _older(version, known.version):
+            if within and key not in present and not _older(version, known.version):
                 self._forget(key, version)
                 changed.add(key)
         self._gone = {
@@ -143,6 +147,11 @@ def key_of(obj: Mapping[str, Any]) -> str:
     """Return `namespace/name`."""
     metadata = obj["metadata"]
     return f"{metadata.get('namespace', 'default')}/{metadata['name']}"
+
+
+def listed(obj: Mapping[str, Any]) -> Listed:
+    """Return what is kept of an object in a list: its key, and the rest compressed."""
+    return key_of(obj), _stored(obj)
 
 
 def _stored(obj: Mapping[str, Any]) -> StoredResource:

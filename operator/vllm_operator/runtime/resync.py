@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from vllm_operator.runtime.kube import VLLM_DEPLOYMENTS, ApiError, Unreachable
+from vllm_operator.runtime.resources import listed
 from vllm_operator.runtime.watch import Backoff
 
 if TYPE_CHECKING:
@@ -56,6 +57,6 @@ class Resync:
                     await self._doubted.wait()
 
     async def _list(self) -> None:
-        objects, version = await self.kube.list(VLLM_DEPLOYMENTS, self.feed.namespace)
+        objects, version = await self.kube.list(VLLM_DEPLOYMENTS, self.feed.namespace, keep=listed)
         self.feed.replace(objects, int(version) if version.isdecimal() else None)
         self.synced.set()

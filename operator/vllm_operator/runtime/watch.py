@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from vllm_operator.runtime.answers import EXPIRED
-from vllm_operator.runtime.kube import ApiError, Unreachable
+from vllm_operator.runtime.kube import ApiError, Unreachable, as_it_is
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from vllm_operator.runtime.kube import Kube, Resource
+    from vllm_operator.runtime.kube import Keep, Kube, Resource
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -51,8 +51,8 @@ class Backoff:
 class Sink(Protocol):
     """Where a picture is kept."""
 
-    def replace(self, objects: list[dict[str, Any]], version: int | None) -> None:
-        """Take an authoritative list and its resourceVersion."""
+    def replace(self, objects: list[Any], version: int | None) -> None:
+        """Take an authoritative list, of each object what was kept, and its resourceVersion."""
         ...
 
     def upsert(self, obj: dict[str, Any]) -> None:
@@ -76,6 +76,8 @@ class Watcher:
     resync_seconds: float = 120.0
     jitter: Callable[[], float] = lambda: 1.0
     synced: asyncio.Event = field(default_factory=asyncio.Event)
+    keep: Keep = as_it_is
+    """What the sink's `replace` takes of each object."""
     recovered: Callable[[], None] = lambda: None
     """Called after the first list that follows an interruption."""
     _interrupted: bool = False
@@ -114,7 +116,7 @@ class Watcher:
 
     async def list_once(self) -> str:
         """Take an authoritative list; returns the version from which to watch."""
-        objects, version = await self.kube.list(self.resource, self.namespace, labels=self.labels)
+        objects, version = await self.kube.list(self.resource, self.namespace, labels=self.labels, keep=self.keep)
         self.sink.replace(objects, int(version) if version.isdecimal() else None)
         del objects
         self.synced.set()

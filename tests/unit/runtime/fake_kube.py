@@ -6,12 +6,12 @@ import asyncio
 import copy
 from typing import TYPE_CHECKING, Any
 
-from vllm_operator.runtime.kube import BY_KIND, ApiError
+from vllm_operator.runtime.kube import BY_KIND, ApiError, as_it_is
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from vllm_operator.runtime.kube import Resource
+    from vllm_operator.runtime.kube import Keep, Resource
 
 Object = dict[str, Any]
 
@@ -96,15 +96,17 @@ class FakeKube:
             raise ApiError(409, "Conflict", "the object has been modified")
         return copy.deepcopy(self.put(resource, manifest))
 
-    async def list(self, resource: Resource, namespace: str | None, *, labels: str = "") -> tuple[list[Object], str]:
+    async def list(
+        self, resource: Resource, namespace: str | None, *, labels: str = "", keep: Keep = as_it_is
+    ) -> tuple[list[Any], str]:
         if resource.plural in self.absent:
             raise ApiError(404, "NotFound", "the server could not find the requested resource")
         found = [
-            {**obj, "apiVersion": resource.api_version, "kind": resource.kind}
+            keep({**copy.deepcopy(obj), "apiVersion": resource.api_version, "kind": resource.kind})
             for (plural, where, _), obj in self.objects.items()
             if plural == resource.plural and namespace in (None, where)
         ]
-        return copy.deepcopy(found), str(self._version)
+        return found, str(self._version)
 
     async def watch(
         self, resource: Resource, namespace: str | None, *, version: str, seconds: int, labels: str = ""

@@ -13,7 +13,7 @@ from tests.unit.runtime.test_queue import in_virtual_time
 from vllm_operator.cluster.nodes import project_node
 from vllm_operator.cluster.state import ClusterState
 from vllm_operator.runtime.declared import SOURCES, optional_watchers
-from vllm_operator.runtime.kube import ApiError, Resource
+from vllm_operator.runtime.kube import ApiError, Keep, Resource, as_it_is
 from vllm_operator.runtime.optional_watch import LOOK_AGAIN_SECONDS, OptionalWatcher
 
 if TYPE_CHECKING:
@@ -41,12 +41,14 @@ class Apis:
         await self.streams[api_version, plural].put((event, obj))
         await asyncio.sleep(0.01)
 
-    async def list(self, resource: Resource, namespace: str | None, *, labels: str = "") -> tuple[list[Object], str]:
+    async def list(
+        self, resource: Resource, namespace: str | None, *, labels: str = "", keep: Keep = as_it_is
+    ) -> tuple[list[Any], str]:
         self.asked.append(f"{resource.api_version}/{resource.plural}")
         found = self.lists.get((resource.api_version, resource.plural))
         if found is None:
             raise self.failure
-        return found, "1"
+        return [keep(obj) for obj in found], "1"
 
     async def watch(
         self, resource: Resource, namespace: str | None, *, version: str, seconds: int, labels: str = ""

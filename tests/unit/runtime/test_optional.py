@@ -45,10 +45,10 @@ class Stage:
         """Have every list of a kind, in one namespace, fail from now on."""
         answers = self.kube.list
 
-        async def answer(asked: Resource, where: str | None, *, labels: str = "") -> Any:
+        async def answer(asked: Resource, where: str | None, **options: Any) -> Any:
             if asked == resource and where == namespace:
                 raise error
-            return await answers(asked, where, labels=labels)
+            return await answers(asked, where, **options)
 
         self.kube.list = answer  # type: ignore[method-assign]
 

@@ -151,7 +151,7 @@ class World:
         """Deliver every object, and the status, as the watches would."""
         for kind in BY_KIND.values():
             objects = [
-                {**copy.deepcopy(obj), "kind": kind.kind}
+                self.children.sight({**copy.deepcopy(obj), "kind": kind.kind})
                 for (plural, _, _), obj in self.kube.objects.items()
                 if plural == kind.plural
             ]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tests.unit.runtime.test_reconciler import resource
 
 from vllm_operator.runtime.children import Children, covers
-from vllm_operator.runtime.resources import Resources
+from vllm_operator.runtime.resources import Resources, listed
 from vllm_operator.runtime.status import canonical
 
 DEPLOYMENT = ("Deployment", "model")
@@ -135,7 +135,7 @@ def test_a_list_from_before_a_deletion_does_not_bring_the_resource_back() -> Non
     resources = Resources()
     resources.upsert(resource(version=5))
     resources.remove(resource(version=7))
-    assert resources.replace(None, [resource(version=5)], 6) == set()
+    assert resources.replace(None, [listed(resource(version=5))], 6) == set()
     assert "team/model" not in resources
     assert resources.upsert(resource(version=5)) is None, "nor does a watch that has to begin again"
 
@@ -143,7 +143,7 @@ def test_a_list_from_before_a_deletion_does_not_bring_the_resource_back() -> Non
 def test_a_list_from_before_a_resource_was_made_anew_does_not_bring_its_predecessor_back() -> None:
     resources = Resources()
     resources.upsert(resource(version=9, uid="cr-2"))
-    assert resources.replace(None, [resource(version=5)], 6) == set()
+    assert resources.replace(None, [listed(resource(version=5))], 6) == set()
     stored = resources.get("team/model")
     assert stored is not None
     assert stored.uid == "cr-2"
