@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from tests.controlplane.given import GivenCluster
     from tests.controlplane.plane import ControlPlane
+    from tests.node.node import RealNode
 
 Object = dict[str, Any]
 
@@ -63,7 +64,7 @@ class TimedOut(AssertionError):
 class Api:
     """The API server as the administrator sees it. `warnings` holds those of the last request."""
 
-    def __init__(self, plane: ControlPlane | GivenCluster) -> None:
+    def __init__(self, plane: ControlPlane | GivenCluster | RealNode) -> None:
         self._server = plane.server
         self._context = plane.client_context()
         self.warnings: list[str] = []

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from tests.controlplane.given import GivenCluster
+    from tests.node.node import RealNode
 
 HERE = Path(__file__).resolve().parent
 READY_WITHIN_SECONDS = 60
@@ -352,7 +353,7 @@ def free_ports(count: int) -> list[int]:
             held.close()
 
 
-def service_account_token(plane: ControlPlane | GivenCluster, namespace: str, name: str) -> str:
+def service_account_token(plane: ControlPlane | GivenCluster | RealNode, namespace: str, name: str) -> str:
     """Return a token of a ServiceAccount, as the kubelet would project it."""
     command = [str(plane.kubectl), f"--kubeconfig={plane.kubeconfig}", "create", "token", name]
     done = subprocess.run(

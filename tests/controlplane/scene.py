@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from tests.controlplane.given import GivenCluster
     from tests.controlplane.plane import ControlPlane
+    from tests.node.node import RealNode
 
 EXAMPLES = ROOT / "manifests" / "examples"
 NODES = EXAMPLES / "nodes.yaml"
@@ -56,7 +57,7 @@ class SceneError(Exception):
 class Scene:
     """One plane, the chart's objects, and at most one operator process."""
 
-    plane: ControlPlane | GivenCluster
+    plane: ControlPlane | GivenCluster | RealNode
     environment: Mapping[str, str] = field(default_factory=dict)
     """Further environment of the operator."""
     name: str = "vllm-operator-0"
