@@ -50,6 +50,11 @@ MANAGED_FLAGS: Final = {
     "--ssl-certfile": "nothing: end TLS in front of the Service; probes and metrics use plain HTTP",
     "--api-key": "an environment variable VLLM_API_KEY with secretKeyRef: an argument is readable by everybody",
     "--shutdown-timeout": "nothing: it follows from the pod's grace period",
+    "--nnodes": "spec.engine.pipelineParallelSize: over how many nodes it goes is planned",
+    "--node-rank": "nothing: each pod of a group is told its own",
+    "--master-addr": "nothing: each pod of a group is told its leader",
+    "--master-port": "nothing: each pod of a group is told its leader",
+    "--headless": "nothing: a pod that serves nobody would never be ready",
 }
 """Flag to the field that replaces it."""
 

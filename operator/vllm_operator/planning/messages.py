@@ -108,6 +108,7 @@ _LIFTED_BY = {
     OneNodeOnly.NOT_INSTALLED: f"install LeaderWorkerSet ({LEADER_WORKER_SET_URL}), which runs one replica on several "
     "nodes",
     OneNodeOnly.OLD_ENGINE: f"set spec.engine.version to {KNOWN_VERSIONS[0]} or newer, which spans nodes without Ray",
+    OneNodeOnly.OTHER_EXECUTOR: "take --distributed-executor-backend out of spec.engine.extraArgs",
     OneNodeOnly.CACHE_ON_ONE_NODE: "set spec.cache.accessMode to ReadWriteMany, so that all can mount the claim",
 }
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from vllm_operator.api.quantity import parse_bytes
@@ -16,7 +17,7 @@ from vllm_operator.planning.flags import spans_nodes
 from vllm_operator.planning.host import HostNeed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from vllm_operator.api.spec import VLLMDeploymentSpec
     from vllm_operator.planning.defaults import Capabilities, OperatorDefaults
@@ -71,6 +72,7 @@ class OneNodeOnly(StrEnum):
     NOT_INSTALLED = "LeaderWorkerSetNotInstalled"
     OLD_ENGINE = "EngineKnowsOneNodeOnly"
     CACHE_ON_ONE_NODE = "CacheIsMountedByOneNode"
+    OTHER_EXECUTOR = "ExecutorKnowsOneNodeOnly"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,11 +174,28 @@ def _one_node_only(spec: VLLMDeploymentSpec, version: str, capabilities: Capabil
         return OneNodeOnly.OLD_ENGINE
     if not capabilities.leader_worker_sets:
         return OneNodeOnly.NOT_INSTALLED
+    if _executor(spec.engine.extra_args) not in _EXECUTORS_OF_SEVERAL_NODES:
+        return OneNodeOnly.OTHER_EXECUTOR
     cache = spec.cache
     makes_claim = cache.type is CacheType.PERSISTENT_VOLUME_CLAIM and cache.claim_name is None
     if makes_claim and cache.access_mode is not AccessMode.READ_WRITE_MANY:
         return OneNodeOnly.CACHE_ON_ONE_NODE
     return None
+
+
+_EXECUTORS_OF_SEVERAL_NODES = ("mp", None)
+"""Values of --distributed-executor-backend with which --nnodes starts workers (ParallelConfig.__post_init__ in
+vllm/config/parallel.py); without the flag it is mp."""
+
+
+def _executor(extra_args: Sequence[str]) -> str | None:
+    """The executor that the user's own arguments ask for; None where they do not."""
+    wanted = None
+    for argument, following in pairwise((*extra_args, "")):
+        name, inline, value = argument.replace("_", "-").partition("=")
+        if name == "--distributed-executor-backend":
+            wanted = value if inline else following
+    return wanted
 
 
 def _gpu_filter(spec: VLLMDeploymentSpec) -> GpuFilter:
