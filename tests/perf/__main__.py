@@ -1,7 +1,7 @@
 """The operator's benchmarks: `python -m tests.perf [--quick] [--report FILE] [SCENARIO...]`, or `make bench`.
 
-Without scenarios all of them run, and their report replaces docs/reference/benchmarks.md. The exit code is 1 when a
-count or a ratio missed its bar; seconds, shares of a core and sizes are reported, as they depend on the machine.
+Without scenarios all of them run. Each replaces its part of docs/reference/benchmarks.md. The exit code is 1 when a
+count or a ratio missed its bar; times, CPU and sizes are reported, as they depend on the machine.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from tests.perf.scenarios import burst, cold_start, idle, large
 from tests.perf.settings import FULL, QUICK
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncIterator, Callable
 
     from tests.perf.figures import Section
     from tests.perf.settings import Sizes
 
 REPORT: Final = ROOT / "docs" / "reference" / "benchmarks.md"
-SCENARIOS: Final[dict[str, Callable[[Sizes], Awaitable[list[Section]]]]] = {
+SCENARIOS: Final[dict[str, Callable[[Sizes], AsyncIterator[Section]]]] = {
     "burst": burst.run,
     "cold-start": cold_start.run,
     "idle": idle.run,
@@ -40,31 +40,28 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.perf", description=__doc__)
     parser.add_argument("scenarios", nargs="*", choices=[*SCENARIOS, []], help="all of them by default")
     parser.add_argument("--quick", action="store_true", help="a fifth of the size: to try, not to report from")
-    parser.add_argument("--report", type=Path, help=f"file to write; {REPORT.relative_to(ROOT)} where all run in full")
+    parser.add_argument(
+        "--report", type=Path, help=f"file to update; {REPORT.relative_to(ROOT)} by default, none with --quick"
+    )
     chosen = parser.parse_args()
-    names = chosen.scenarios or list(SCENARIOS)
-    sections = _run(names, QUICK if chosen.quick else FULL)
-    whole = not chosen.scenarios and not chosen.quick
-    path = chosen.report or (REPORT if whole else None)
+    found = asyncio.run(_run(chosen.scenarios or list(SCENARIOS), QUICK if chosen.quick else FULL))
+    path = chosen.report or (None if chosen.quick else REPORT)
     if path is not None:
-        path.write_text(report.document(sections, _circumstances()), encoding="utf-8")
-    failures = [figure for section in sections for figure in section.failures]
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
+        path.write_text(report.updated(before, found, _circumstances(), list(SCENARIOS)), encoding="utf-8")
+    failures = [figure for sections in found.values() for section in sections for figure in section.failures]
     for figure in failures:
         print(f"FAILED {figure.name}: {figure.value}, bar {figure.bar}", file=sys.stderr)
     return 1 if failures else 0
 
 
-def _run(names: list[str], sizes: Sizes) -> list[Section]:
-    found: list[Section] = []
+async def _run(names: list[str], sizes: Sizes) -> dict[str, list[Section]]:
+    found: dict[str, list[Section]] = {}
     for name in names:
-        for section in asyncio.run(_of(name, sizes)):
+        async for section in SCENARIOS[name](sizes):
             print(report.plain(section), flush=True)
-            found.append(section)
+            found.setdefault(name, []).append(section)
     return found
-
-
-async def _of(name: str, sizes: Sizes) -> list[Section]:
-    return await SCENARIOS[name](sizes)
 
 
 def _circumstances() -> dict[str, str]:

@@ -18,7 +18,7 @@ class Sizes:
     pods: int = 10_000
     """Pods of others in the large cluster."""
     idle_seconds: float = 600.0
-    reviews_seconds: float = 60.0
+    reviews_seconds: float = 30.0
     """How long each load on admission lasts."""
 
 

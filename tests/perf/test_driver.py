@@ -9,6 +9,7 @@ import pytest
 from tests.perf.audit import OPERATOR, AuditLog, reads_in, writes
 from tests.perf.figures import Bar, Section, quantile
 from tests.perf.owned import applied_by
+from tests.perf.report import HEAD, updated
 from tests.perf.scraped import Metrics
 
 if TYPE_CHECKING:
@@ -56,6 +57,24 @@ def test_only_asserted_figures_fail_a_run() -> None:
     section.note("rate", 17.5, "/s")
     assert [figure.name for figure in section.failures] == ["ratio"]
     assert [figure.held for figure in section.figures] == [False, False, True, None]
+
+
+def test_a_scenario_replaces_its_own_part_of_the_document() -> None:
+    def section(value: float) -> Section:
+        made = Section("A title", "A text.", load=0.5)
+        made.at_most("time", value, 1.0, unit="s")
+        return made
+
+    order = ["burst", "idle"]
+    first = updated("", {"idle": [section(0.25)], "burst": [section(0.5)]}, {"Date": "yesterday"}, order)
+    second = updated(first, {"burst": [section(2.5)]}, {"Date": "today"}, order)
+
+    assert first.startswith(HEAD)
+    assert first.index("0.50 s") < first.index("0.25 s")
+    assert "0.50 s" not in second
+    assert "| time | 2.50 s | ≤ 1 s | **no** |" in second
+    assert second.index("today") < second.index("0.25 s") < second.index("yesterday")
+    assert updated(second, {}, {}, order) == second
 
 
 def test_an_object_is_cut_down_to_what_its_manager_applied() -> None:

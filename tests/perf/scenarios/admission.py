@@ -19,7 +19,7 @@ from tests.perf.process import load
 from tests.perf.stage import NAMESPACE
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from tests.perf.client import Answer
     from tests.perf.settings import Sizes
@@ -55,15 +55,14 @@ class Load:
         return 1000 * quantile([answer.seconds for answer in self.answers], share)
 
 
-async def admission(place: Stage, sizes: Sizes, where: str) -> list[Section]:
+async def admission(place: Stage, sizes: Sizes, where: str) -> AsyncIterator[Section]:
     """Measure each load without a webhook, then with it."""
     questions = _questions(place)
     number = int(sizes.reviews_seconds * PER_SECOND)
-    return [
-        await _steady(place, questions, number, where),
-        *[await _closed(place, questions, number, concurrency, where) for concurrency in AT_ONCE],
-        await _during_a_burst(place, questions, sizes, where),
-    ]
+    yield await _steady(place, questions, number, where)
+    for concurrency in AT_ONCE:
+        yield await _closed(place, questions, number, concurrency, where)
+    yield await _during_a_burst(place, questions, sizes, where)
 
 
 def _questions(place: Stage) -> Iterator[Callable[[Load], Awaitable[None]]]:

@@ -12,6 +12,8 @@ from tests.perf.process import load
 from tests.perf.stage import stage
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from tests.perf.burst import Applied, Burst
     from tests.perf.settings import Sizes
 
@@ -35,8 +37,8 @@ class _Runs:
         return [bare / burst.seconds for burst, bare in zip(self.bursts, self.bare_seconds, strict=True)]
 
 
-async def run(sizes: Sizes) -> list[Section]:
-    """Measure pairs in alternating order and report their medians."""
+async def run(sizes: Sizes) -> AsyncIterator[Section]:
+    """Measure pairs in alternating order and yield their medians."""
     created, changed = _Runs(), _Runs()
     load_before = load()
     found: tuple[list[Applied], list[Applied]] | None = None
@@ -46,24 +48,22 @@ async def run(sizes: Sizes) -> list[Section]:
         found = await _with_operator(created, changed, sizes.burst)
         if not number % 2:
             await _bare(created, changed, found)
-    return [
-        _section(
-            f"Burst: {sizes.burst:,} resources are created",
-            "A Deployment, a Service and a status each.",
-            created,
-            load_before,
-            each=burst.CREATED,
-            cpu_ms=MOST_CPU_MS_CREATED,
-        ),
-        _section(
-            f"Burst: {sizes.burst:,} resources are changed",
-            "A shorter context each, which changes the Deployment and the status: a burst without Services.",
-            changed,
-            load_before,
-            each=burst.CHANGED,
-            cpu_ms=MOST_CPU_MS_CHANGED,
-        ),
-    ]
+    yield _section(
+        f"Burst: {sizes.burst:,} resources are created",
+        "A Deployment, a Service and a status each.",
+        created,
+        load_before,
+        each=burst.CREATED,
+        cpu_ms=MOST_CPU_MS_CREATED,
+    )
+    yield _section(
+        f"Burst: {sizes.burst:,} resources are changed",
+        "A shorter context each, which changes the Deployment and the status: a burst without Services.",
+        changed,
+        load_before,
+        each=burst.CHANGED,
+        cpu_ms=MOST_CPU_MS_CHANGED,
+    )
 
 
 async def _with_operator(created: _Runs, changed: _Runs, count: int) -> tuple[list[Applied], list[Applied]]:

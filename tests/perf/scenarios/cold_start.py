@@ -11,6 +11,8 @@ from tests.perf.process import load
 from tests.perf.stage import stage
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from tests.perf.settings import Sizes
     from tests.perf.stage import Stage
 
@@ -18,7 +20,7 @@ LONGEST_SECONDS = 5.0
 MOST_WAIT_SECONDS = 120.0
 
 
-async def run(sizes: Sizes) -> list[Section]:
+async def run(sizes: Sizes) -> AsyncIterator[Section]:
     """Bring a burst about, restart the operator, and report what its start costs."""
     load_before = load()
     async with stage(node_count=sizes.nodes) as place:
@@ -26,7 +28,7 @@ async def run(sizes: Sizes) -> list[Section]:
         section = await restarted(place, sizes.burst, longest_seconds=LONGEST_SECONDS)
     section.title = f"Cold start on {sizes.burst:,} converged resources and {sizes.nodes:,} nodes"
     section.load = load_before
-    return [section]
+    yield section
 
 
 async def restarted(place: Stage, count: int, *, longest_seconds: float) -> Section:

@@ -16,7 +16,7 @@ from tests.perf.process import load
 from tests.perf.stage import NAMESPACE, stage
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterator
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
     from tests.perf.client import Client
     from tests.perf.settings import Sizes
@@ -28,7 +28,7 @@ PODS_A_SECOND = 1.0
 MOST_CPU_PERCENT = 2.0
 
 
-async def run(sizes: Sizes) -> list[Section]:
+async def run(sizes: Sizes) -> AsyncIterator[Section]:
     """Watch the operator while only others work."""
     section = Section(
         f"Idle for {sizes.idle_seconds:.0f} s with {sizes.burst:,} resources and {sizes.nodes:,} nodes",
@@ -52,7 +52,7 @@ async def run(sizes: Sizes) -> list[Section]:
         section.at_most("CPU time of the operator", 100 * used / seconds, MOST_CPU_PERCENT, unit="% of a core")
         section.note("reconciles", added.total("vllm_operator_reconcile_seconds_count"))
         section.note("memory", place.operator.resident_bytes() / 1e6, "MB")
-    return [section]
+    yield section
 
 
 async def _heartbeats(client: Client, count: int, seconds: float) -> None:

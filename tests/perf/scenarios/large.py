@@ -15,6 +15,8 @@ from tests.perf.scenarios.node_change import one_node_changes
 from tests.perf.stage import NAMESPACE, stage
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
     from tests.perf.settings import Sizes
     from tests.perf.stage import Stage
 
@@ -23,19 +25,21 @@ MOST_LAG_MS = 200.0
 LONGEST_COLD_START_SECONDS = 20.0
 
 
-async def run(sizes: Sizes) -> list[Section]:
+async def run(sizes: Sizes) -> AsyncIterator[Section]:
     """Build the cluster once, and measure on it."""
     where = f"{sizes.resources:,} resources, {sizes.nodes:,} nodes, {sizes.pods:,} pods of others"
     async with stage(node_count=sizes.nodes, operator=False) as place:
         pods = objects.pods(NAMESPACE, sizes.pods, on_nodes=sizes.nodes)
         await at_once(partial(place.client.create, objects.PODS.format(NAMESPACE), pod) for pod in pods)
         place.scene.start_operator()
-        converged = await _converged(place, sizes, where)
+        yield await _converged(place, sizes, where)
         load_before = load()
         restart = await restarted(place, sizes.resources, longest_seconds=LONGEST_COLD_START_SECONDS)
         restart.title, restart.load = f"Cold start: {where}", load_before
-        changed = await one_node_changes(place, sizes, where)
-        return [converged, restart, changed, *await admission(place, sizes, where)]
+        yield restart
+        yield await one_node_changes(place, sizes, where)
+        async for section in admission(place, sizes, where):
+            yield section
 
 
 async def _converged(place: Stage, sizes: Sizes, where: str) -> Section:
