@@ -89,12 +89,15 @@ class Leaf:
     value: Any
     item: str | None = None
 
-    def damages(self) -> Iterator[list[dict[str, Any]]]:
-        """Yield JSON patches that could change it, and one that could remove it."""
+    def edits(self) -> Iterator[list[dict[str, Any]]]:
+        """Yield JSON patches that could change it."""
         if self.item is None:
             for other in _others(self.value):
                 yield [{"op": "replace", "path": self.pointer, "value": other}]
-        yield [{"op": "remove", "path": self.item or self.pointer}]
+
+    def removal(self) -> list[dict[str, Any]]:
+        """Return the JSON patch that could remove it."""
+        return [{"op": "remove", "path": self.item or self.pointer}]
 
 
 def _others(value: Any) -> Iterator[Any]:
@@ -185,8 +188,10 @@ class Vandal:
         return [leaf for leaf in leaves_of(self._obj) if leaf.pointer not in ENDS_THE_OBJECT]
 
     def damage(self, leaf: Leaf) -> Iterator[Damage]:
-        for patch in leaf.damages():
-            yield Damage(self._kind, leaf.pointer, self.is_restored_after(patch))
+        """Edit a leaf in the first way that the API server takes, and remove it."""
+        edited = any(self.is_restored_after(patch) for patch in leaf.edits())
+        yield Damage(self._kind, leaf.pointer, edited)
+        yield Damage(self._kind, leaf.pointer, self.is_restored_after(leaf.removal()))
 
     def is_restored_after(self, patch: list[dict[str, Any]]) -> bool:
         """Whether the API server took the damage and the operator mended it; fails where it did not."""

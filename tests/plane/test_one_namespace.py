@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -44,18 +44,13 @@ def confined(scene: Scene, api: Api, namespace: str, home: str) -> Iterator[Scen
         f"--set=serviceAccount.name={ACCOUNT}",
         "--set=webhook.enabled=false",
     )
-    objects = [obj for obj in yaml.safe_load_all(rendered) if obj and obj["kind"] in RIGHTS]
-    text = yaml.safe_dump_all(objects)
+    objects = [obj for obj in yaml.safe_load_all(rendered) if obj]
+    text = yaml.safe_dump_all([obj for obj in objects if obj["kind"] in RIGHTS])
     scene.kubectl("apply", "--server-side", "-f", "-", text=text)
     token = service_account_token(scene.plane, home, ACCOUNT)
     kubeconfig = scene.plane.kubeconfig_for("confined", token=token)
     operator = scene.replica("vllm-operator-confined", kubeconfig=kubeconfig)
-    operator.environment = {
-        **scene.environment,
-        "VLLM_OPERATOR_WATCH_NAMESPACES": namespace,
-        "VLLM_OPERATOR_NAMESPACE": home,
-        "VLLM_OPERATOR_LEASE_NAME": home,
-    }
+    operator.environment = {**scene.environment, **_variables(objects), "VLLM_OPERATOR_NAMESPACE": home}
     scene.stop_operator()
     try:
         yield operator
@@ -64,6 +59,14 @@ def confined(scene: Scene, api: Api, namespace: str, home: str) -> Iterator[Scen
             operator.stop_operator()
         scene.start_operator()
         scene.kubectl("delete", "--ignore-not-found", "-f", "-", text=text)
+
+
+def _variables(objects: list[dict[str, Any]]) -> dict[str, str]:
+    """Return what the chart tells its container, but for the addresses, which are of this machine here."""
+    (workload,) = (obj for obj in objects if obj["kind"] == "Deployment")
+    (container,) = workload["spec"]["template"]["spec"]["containers"]
+    stated = {entry["name"]: entry["value"] for entry in container["env"] if "value" in entry}
+    return {name: value for name, value in stated.items() if not name.endswith(("_PORT", "_HOST"))}
 
 
 def test_a_role_is_enough_where_it_is_and_gives_nothing_elsewhere(
