@@ -79,6 +79,11 @@ class Child:
     complaint: str = ""
     """What its own controller says is wrong with it."""
 
+    @property
+    def sight(self) -> bytes:
+        """What tells whether the same is wanted of it: its body, and whether pods of it are refused."""
+        return self.fingerprint + (b"refused" if self.rollout is not None and self.rollout.failure_message else b"")
+
     def body(self) -> Manifest:
         """Return the object without its status."""
         body: Manifest = json.loads(zlib.decompress(self.packed))

@@ -56,6 +56,7 @@ def desired_by_plan(
     keep: bool,
     served: Collection[str],
     shortage: Shortage | None = None,
+    quotas_allow_surge: bool = True,
     annotations: Mapping[str, str] = NO_ANNOTATIONS,
 ) -> Desired:
     """Return what the plan, and the pods that run already, ask for.
@@ -63,7 +64,8 @@ def desired_by_plan(
     `workload` is the object of that name that runs pods, if there is one, and `keep` says that pods of it hold GPUs: as
     long as they are of the same spec they stay as they are. `served`: the optional kinds that the cluster has.
     `shortage`: what the namespace's quotas do not let be made; where that is every replica, none is asked for, as a pod
-    that was refused is tried again ever less often. `annotations`: what the workload is to keep beside its pods.
+    that was refused is tried again ever less often. `quotas_allow_surge`: whether they let one replica more be made.
+    `annotations`: what the workload is to keep beside its pods.
 
     Raises:
         RenderError: the plan, or the spec's overlay, cannot be made into objects.
@@ -79,7 +81,7 @@ def desired_by_plan(
         left = "; the workload of an earlier generation is left running" if workload is not None else ""
         why = "the deployment does not fit" if refused else "no GPU class is known that it could run on"
         return Desired(None, Rendering(reasons.WITHHELD, f"{why}{left}: {plan.message}"))
-    plan = replace(plan, has_room_for_surge=_surges(plan, workload, uid, pods))
+    plan = replace(plan, has_room_for_surge=_surges(plan, workload, uid, pods, allowed=quotas_allow_surge))
     asked = deployment.spec.policy.admission is not Admission.OFF
     if asked and workload is None and shortage is not None and not shortage.allowed:
         return Desired(None, Rendering(reasons.QUOTA_EXCEEDED, shortage.message))
@@ -121,18 +123,19 @@ def _pin_of(workload: Child | None, uid: str, pods: str) -> Pin | None:
     return pin if pin is not None and pin.pods_of_spec == pods else None
 
 
-def _surges(plan: Plan, workload: Child | None, uid: str, pods: str) -> bool:
+def _surges(plan: Plan, workload: Child | None, uid: str, pods: str, *, allowed: bool) -> bool:
     """Whether a rollout starts a pod before it ends one, where the spec leaves that to us.
 
     It is decided when the pods' spec changes, and kept while free GPUs come and go. Only a rollout under way that has
-    lost its room goes on in place: its new pod would wait for ever.
+    lost its room, or whose pod is refused, goes on in place: that pod would be waited for for ever.
     """
+    room = plan.has_room_for_surge and allowed
     if workload is None or workload.rollout is None or _pin_of(workload, uid, pods) is None:
-        return plan.has_room_for_surge
+        return room
     why = workload.body()["metadata"]["annotations"].get(ROLLOUT_ANNOTATION)
     if why == WITH_SURGE:
-        return plan.has_room_for_surge or workload.rollout.complete
-    return plan.has_room_for_surge and why != IN_PLACE
+        return workload.rollout.complete or (room and not workload.rollout.failure_message)
+    return room and why != IN_PLACE
 
 
 def with_complaints(rendering: Rendering, children: Iterable[Child]) -> Rendering:

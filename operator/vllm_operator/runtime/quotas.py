@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.cluster.inventory import PODS
@@ -35,6 +35,10 @@ class Quotas:
         """Return which quota does not let all replicas of a plan be made; None where none does."""
         records = self._known.get(key.partition("/")[0])
         return self._shortage(key, plan, records.values()) if records else None
+
+    def allows_surge(self, key: str, plan: Plan) -> bool:
+        """Whether the quotas let one replica more be made than a plan has, for the time of a rollout."""
+        return self.shortage(key, replace(plan, replicas=plan.replicas + 1)) is None
 
     def waits(self, key: str, shortage: Shortage | None) -> None:
         """Note whether a VLLMDeployment waits for a quota to have room."""

@@ -282,9 +282,7 @@ class Reconciler:
         inputs = (
             uid,
             deployment.metadata.generation,
-            plan.hash if plan is not None else None,
-            plan.verdict if plan is not None else None,
-            plan.has_room_for_surge if plan is not None else None,
+            (plan.hash, plan.verdict, plan.has_room_for_surge) if plan is not None else None,
             bound,
             shared.served(),
             shortage,
@@ -357,7 +355,7 @@ class Reconciler:
         """As `desired_by_plan`, and the same again as long as it would be."""
         workload = self._shared.children.workload(key, workload_kind(plan))
         served = self._shared.served()
-        rendered_from = (keep, workload.fingerprint if workload is not None and keep else None, served, shortage)
+        rendered_from = (keep, workload.sight if workload is not None and keep else None, served, shortage)
         underway = self._underway.get(key)
         known = underway is not None and underway.plan is plan and underway.rendered_from == rendered_from
         if underway is not None and known and underway.desired is not None:
@@ -370,6 +368,7 @@ class Reconciler:
             keep=keep,
             served=served,
             shortage=shortage,
+            quotas_allow_surge=self._shared.quotas.allows_surge(key, plan),
             annotations=annotations,
         )
         if underway is not None and underway.plan is plan:
@@ -401,4 +400,4 @@ class Reconciler:
 
 def _fingerprints(objects: Mapping[ChildId, Child]) -> Mapping[ChildId, bytes]:
     """Return what tells whether an object is still the same."""
-    return {child.id: child.fingerprint for child in objects.values()}
+    return {child.id: child.sight for child in objects.values()}

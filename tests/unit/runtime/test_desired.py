@@ -16,13 +16,19 @@ if TYPE_CHECKING:
 UID = "cr-1"
 KEY = "default/example"
 COMPLETE = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1, "availableReplicas": 1}
+REFUSED = {"type": "ReplicaFailure", "status": "True", "message": 'pods "x" is forbidden: exceeded quota'}
 UNDER_WAY = {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 1, "availableReplicas": 1}
 IN_PLACE = {"maxSurge": 0, "maxUnavailable": 1}
 WITH_SURGE = {"maxSurge": 1, "maxUnavailable": 0}
 
 
 def _deployment(
-    *, has_room: bool, live: Child | None = None, strategy: str = "Auto", image: str | None = None
+    *,
+    has_room: bool,
+    live: Child | None = None,
+    strategy: str = "Auto",
+    image: str | None = None,
+    quotas_allow_surge: bool = True,
 ) -> dict[str, Any]:
     spec = {"rollout": {"strategy": strategy}, **({"engine": {"image": image}} if image else {})}
     desired = desired_by_plan(
@@ -32,6 +38,7 @@ def _deployment(
         workload=live,
         keep=live is not None,
         served=frozenset(),
+        quotas_allow_surge=quotas_allow_surge,
     )
     assert desired.objects is not None
     manifest: dict[str, Any] = next(one.manifest for one in desired.objects if one.id[0] == "Deployment")
@@ -57,6 +64,7 @@ def _rollout(deployment: dict[str, Any]) -> dict[str, Any]:
         pytest.param(True, COMPLETE, False, WITH_SURGE, id="room that goes while nothing rolls"),
         pytest.param(True, UNDER_WAY, False, IN_PLACE, id="room that goes under way: its pod would wait for ever"),
         pytest.param(True, UNDER_WAY, True, WITH_SURGE, id="under way with room"),
+        pytest.param(True, {**UNDER_WAY, "conditions": [REFUSED]}, True, IN_PLACE, id="under way and refused"),
         pytest.param(False, COMPLETE, True, IN_PLACE, id="room that comes while nothing rolls"),
         pytest.param(False, UNDER_WAY, True, IN_PLACE, id="room that comes under way"),
     ],
@@ -87,3 +95,11 @@ def test_leaving_it_to_the_operator_again_is_decided_anew() -> None:
     recreated = _live(_deployment(has_room=True, strategy="Recreate"), COMPLETE)
     assert _rollout(_deployment(has_room=True, live=recreated)) == WITH_SURGE
     assert _rollout(_deployment(has_room=False, live=recreated)) == IN_PLACE
+
+
+def test_a_quota_that_leaves_no_replica_more_leaves_no_surge() -> None:
+    assert _rollout(_deployment(has_room=True, quotas_allow_surge=False)) == IN_PLACE
+    live = _live(_deployment(has_room=True), COMPLETE)
+    assert _rollout(_deployment(has_room=True, live=live, quotas_allow_surge=False)) == WITH_SURGE
+    changed = _deployment(has_room=True, live=live, quotas_allow_surge=False, image="registry.example/vllm:1")
+    assert _rollout(changed) == IN_PLACE
