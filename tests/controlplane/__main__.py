@@ -1,7 +1,7 @@
 """`python -m tests.controlplane build|up|down|serve|demo`: the control plane by hand.
 
-`build` builds the binaries, and promtool, where they are missing. `up` starts the plane in the background and prints its
-kubeconfig's path, `down` ends it. `demo` is in `tests.controlplane.demo`.
+`build` builds the binaries, and promtool, where they are missing. `up` starts the plane in the background and prints
+its kubeconfig's path, `down` ends it. `demo` is in `tests.controlplane.demo`.
 """
 
 from __future__ import annotations
