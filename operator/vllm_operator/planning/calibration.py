@@ -6,6 +6,7 @@ is learned changes what runs or what is refused (docs/decisions/0014).
 
 from __future__ import annotations
 
+import re
 import statistics
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -29,6 +30,7 @@ BASIS: Final = "Observed"
 LARGEST_RESIDUAL_SHARE: Final = 0.25
 """Of the GPU's memory. What is off by more is another build or another device than was planned for, and says nothing of
 others."""
+_COMMIT: Final = re.compile(r"[0-9a-f]{40}")
 LEAST_RESIDUAL_GIB: Final = 0.05
 """A residual below is within what two identical starts differ by, and is not worth another figure."""
 
@@ -52,10 +54,14 @@ class Observations:
         return iter(self._by_key.values())
 
     def of(self, key: ObservationKey) -> Observation | None:
-        """Return what was observed of exactly this start; of any commit of the model where the key names none."""
+        """Return what was observed of exactly this start; of any commit of the model where the key names none.
+
+        Off the network a plan has only a branch's name, or none.
+        """
         known = self._by_key.get(key)
-        if known is not None or key.revision is not None:
+        if known is not None or (key.revision is not None and _COMMIT.fullmatch(key.revision)):
             return known
+        key = key.model_copy(update={"revision": None})
         return next((one for one in self if one.key.model_copy(update={"revision": None}) == key), None)
 
     def with_one(self, fresh: Observation) -> Observations:

@@ -122,11 +122,11 @@ def test_what_says_nothing_of_other_models_does_not_change_them(one: Any) -> Non
 
 def test_an_offline_plan_that_knows_no_commit_takes_what_was_seen_of_any() -> None:
     one = seen(share=0.9)
-    key = one.key.model_copy(update={"revision": None})
-    of_a_commit = one.model_copy(update={"key": one.key.model_copy(update={"revision": "0e9e39f"})})
+    of_a_commit = one.model_copy(update={"key": one.key.model_copy(update={"revision": "0e9e39f" + 33 * "0"})})
     known = Observations([of_a_commit])
-    assert known.of(key) == of_a_commit
-    assert known.of(one.key.model_copy(update={"revision": "fffffff"})) is None
+    for revision in (None, "main"):
+        assert known.of(one.key.model_copy(update={"revision": revision})) == of_a_commit
+    assert known.of(one.key.model_copy(update={"revision": 40 * "f"})) is None
 
 
 def test_a_workload_that_does_not_hold_is_a_warning_with_the_next_step_and_never_a_refusal() -> None:
