@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import argparse
+    from types import FrameType
 
 EXIT_BAD_INPUT = 2
 
@@ -24,6 +26,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Run until stopped; 2 when the settings are not valid."""
+    # The first process of a container has no default reaction to SIGTERM: until the operator takes over, this is it.
+    signal.signal(signal.SIGTERM, _stop)
     from vllm_operator.settings import SettingsError, load_settings
 
     try:
@@ -34,3 +38,7 @@ def run(args: argparse.Namespace) -> int:
     from vllm_operator.runtime.app import run as run_operator
 
     return run_operator(settings)
+
+
+def _stop(number: int, frame: FrameType | None) -> None:
+    raise SystemExit(0)

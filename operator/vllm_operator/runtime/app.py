@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import signal
 import ssl
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
@@ -77,6 +78,8 @@ def run(settings: Settings) -> int:
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
             runner.run(_run(settings))
+        except asyncio.CancelledError:
+            _LOGGER.info("the operator was stopped while it started", extra={"reason": settings.pod_name})
         except (kopf.LoginError, OSError, ssl.SSLError, ApiError, Unreachable) as error:
             _LOGGER.error("the operator ends", extra={"reason": str(error)})
             return EXIT_FAILED
@@ -93,6 +96,10 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 async def _run(settings: Settings) -> None:
+    task = asyncio.current_task()
+    assert task is not None, "it runs in a task of the loop"
+    # Until Kopf takes the signal over.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     metrics = Metrics()
     async with AiohttpKube(metrics.requested, agent=agent_of(settings.pod_name)) as kube:
         hub = hub_of(settings)

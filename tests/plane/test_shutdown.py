@@ -1,0 +1,73 @@
+"""Asked to stop in a burst: what is begun is finished, the Lease is given back, the successor goes on at once."""
+
+from __future__ import annotations
+
+import random
+import socket
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.controlplane.audit import AuditTrail
+from tests.controlplane.scene import NAMESPACE
+from tests.controlplane.waiting import wait_until
+from tests.plane.asked import Asked
+
+if TYPE_CHECKING:
+    from tests.controlplane.scene import Scene
+
+pytestmark = pytest.mark.control_plane
+
+STOPPED_WITHIN_SECONDS = 5.0
+"""A pod has thirty; the drain of our writes alone may take ten when the API server is slow."""
+LEASE = "/apis/coordination.k8s.io/v1/namespaces/vllm-operator/leases/vllm-operator"
+
+
+def probed(port: int) -> bool:
+    """Whether something answers there, whatever it says."""
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_sigterm_in_a_burst_ends_well_and_the_successor_goes_on_at_once(bare: Scene, bare_namespace: str) -> None:
+    asked = Asked(bare.api, bare_namespace, random.Random(1))
+    trail = AuditTrail(bare.plane.audit_log)
+    bare.start_operator()
+    asked.create(20)
+    wait_until(lambda: len(trail.writes()) >= 10, "it is in the middle of it")
+
+    began = time.monotonic()
+    assert bare.stop_operator() == 0
+    assert time.monotonic() - began < STOPPED_WITHIN_SECONDS
+    stopped_after = len(trail.writes())
+    cut_off = [request for request in trail.writes() if request.code in (0, 499) or request.code >= 500]
+    assert cut_off == [], "no request was left without its answer"
+    assert '"holderIdentity":""' in bare.api.raw(LEASE), f"the Lease of {NAMESPACE} is free"
+
+    successor = bare.replica("vllm-operator-successor")
+    began = time.monotonic()
+    try:
+        successor.start_operator()
+        wait_until(lambda: len(trail.writes()) > stopped_after, "the successor writes", seconds=STOPPED_WITHIN_SECONDS)
+        asked.wait()
+        asked.check()
+        assert successor.stop_operator() == 0
+    finally:
+        if successor.process is not None:
+            successor.stop_operator(kill=True)
+    made = [(request.resource, request.name) for request in trail.writes() if request.made_it]
+    assert len(made) == len(set(made)), "nothing was made twice"
+
+
+@pytest.mark.parametrize("written", [0, 1, 25])
+def test_sigterm_at_any_moment_is_obeyed(bare: Scene, bare_namespace: str, written: int) -> None:
+    asked = Asked(bare.api, bare_namespace, random.Random(written))
+    asked.create(10)
+    trail = AuditTrail(bare.plane.audit_log)
+    bare.spawn_operator()
+    wait_until(lambda: probed(bare.http_port), "it answers its probes")
+    wait_until(lambda: len(trail.writes()) >= written, f"{written} writes", seconds=15)
+
+    began = time.monotonic()
+    assert bare.stop_operator() == 0
+    assert time.monotonic() - began < STOPPED_WITHIN_SECONDS
