@@ -84,7 +84,8 @@ def _kernel_problems(facts: ModelFacts, resolved: ResolvedSettings, device: Devi
         if (resolved.quantization or "").endswith("mxfp4"):
             yield "MXFP4 weights run in bfloat16 only; set dtype to bfloat16"
     method = resolved.quantization or ""
-    if method in _LEFT_FOR_PLUGINS and parse_version(str(resolved.version)).release >= _PLUGINS_SINCE:
+    stated = resolved.version.stated and resolved.version.release >= _PLUGINS_SINCE
+    if method in _LEFT_FOR_PLUGINS and stated:
         yield f"quantization {method} is no longer part of vLLM {resolved.version}; an image with its plugin is needed"
 
 

@@ -92,6 +92,11 @@ class VisibleMemory:
     measured: bool
 
 
+def names_slice(product: str | None) -> bool:
+    """Whether the name is a MIG slice's, whose memory is the profile's rather than the card's."""
+    return _MIG_PROFILE.search((product or "").lower()) is not None
+
+
 @functools.lru_cache(maxsize=512)
 def visible_memory(product: str | None) -> VisibleMemory | None:
     """Memory of a card by its product name, or None when the name says nothing of its size.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from vllm_operator.models.facts import Device
-from vllm_operator.models.visible_memory import visible_memory
+from vllm_operator.models.visible_memory import names_slice, visible_memory
 
 if TYPE_CHECKING:
     from vllm_operator.cluster.records import GpuClass
@@ -37,6 +37,6 @@ def _visible_bytes(product: str | None, total: int) -> int:
     """What a log named, else the lower of what a like card and the usual share would give."""
     usual = int(total * VISIBLE_SHARE)
     known = visible_memory(product.replace("-", " ").replace("_", " ")) if product else None
-    if known is None or not SAME_DEVICE[0] <= known.bytes / total <= SAME_DEVICE[1]:
+    if known is None or names_slice(product) or not SAME_DEVICE[0] <= known.bytes / total <= SAME_DEVICE[1]:
         return usual
     return known.bytes if known.measured else min(known.bytes, usual)

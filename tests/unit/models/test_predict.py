@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from tests.accuracy.starts import later_starts, starts
 
 from vllm_operator.models.devices import devices_of
 from vllm_operator.models.parse import parse_model
@@ -316,3 +317,47 @@ def test_fewer_captured_sizes_take_less() -> None:
     assert graphs() == pytest.approx(0.796, abs=0.001)
     assert graphs(compilation_config={"cudagraph_capture_sizes": [1, 2, 4]}) == pytest.approx(0.796 * 3 / 51, abs=0.001)
     assert graphs(max_cudagraph_capture_size=4) == pytest.approx(0.796 * 3 / 51, abs=0.001)
+
+
+def _interval(version: str | None) -> tuple[float, list[str]]:
+    found = answer(_row(vllm_version=version, max_model_len=8192), LLAMA_8B)
+    assert isinstance(found["kv_cache_gib_interval"], list)
+    assert isinstance(found["notes"], list)
+    low, high = found["kv_cache_gib_interval"]
+    return high - low, found["notes"]
+
+
+@pytest.mark.parametrize(
+    ("version", "said"),
+    [
+        (None, "no release of vLLM is named: answered as 0.33.0"),
+        ("nightly", "no release of vLLM is named: answered as 0.33.0"),
+        ("0.41.0", "vLLM 0.41.0 is newer than 0.33.0"),
+        ("1.2.3", "vLLM 1.2.3 is newer than 0.33.0"),
+    ],
+)
+def test_an_unknown_version_is_answered_as_the_nearest_known_with_a_wider_interval(
+    version: str | None, said: str
+) -> None:
+    known, nothing = _interval("0.33.0")
+    unknown, notes = _interval(version)
+    assert nothing == []
+    assert unknown > known
+    assert any(said in note for note in notes)
+
+
+def test_ranges_measured_on_hopper_alone_are_less_sure_elsewhere() -> None:
+    def width(gpu: str) -> float:
+        found = answer(_row(gpu=gpu, gpu_memory_gib=79.18, max_num_seqs=256, max_num_batched_tokens=2048), LLAMA_8B)
+        assert isinstance(found["kv_cache_gib_interval"], list)
+        low, high = found["kv_cache_gib_interval"]
+        return high - low
+
+    assert width("NVIDIA A100 80GB") > 1.5 * width("NVIDIA H100 80GB HBM3")
+
+
+def test_every_measured_start_is_answered() -> None:
+    for start in (*starts(), *later_starts()):
+        found = answer(start.row, start.facts)
+        assert found["starts"] is not None, start.id
+        assert start.devices is None or found["kv_cache_gib"] is not None, start.id

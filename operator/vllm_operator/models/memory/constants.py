@@ -55,6 +55,8 @@ class MemoryConstants:
     activation_doubt: float
     """Relative spread of the activation peak: small where many models were seen, large where few or none were."""
     residual_gib: float
+    other_cards_doubt_gib: float
+    """Spread more on cards of another generation than Hopper, where a range was measured on Hopper alone."""
     source: str
 
 
@@ -87,6 +89,7 @@ _V0_COUNTING_CONTEXT = MemoryConstants(
     bus_doubt_gib=0.3,
     activation_doubt=0.06,
     residual_gib=0.15,
+    other_cards_doubt_gib=0.0,
     source="start-up logs of 0.6.4 (vllm#10517): memory taken before the engine counts as its own",
 )
 
@@ -173,6 +176,7 @@ _V1_CAMPAIGN = replace(
     fabric_doubt_gib=0.08,
     activation_doubt=0.03,
     residual_gib=0.10,
+    other_cards_doubt_gib=0.25,
     source="llm-d-planner pull request 205: 46 starts of 0.19.0 on H100",
 )
 

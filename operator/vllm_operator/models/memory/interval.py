@@ -48,6 +48,7 @@ class Doubts:
     version_known: bool
     card_measured: bool
     unified_memory: bool
+    is_hopper: bool
 
 
 def spread_bytes(doubts: Doubts, constants: MemoryConstants) -> float:
@@ -60,6 +61,8 @@ def spread_bytes(doubts: Doubts, constants: MemoryConstants) -> float:
         KNOWN_CARD_DOUBT * doubts.requested_bytes,
         doubts.link_gib * GIB,
     ]
+    if not doubts.is_hopper:
+        terms.append(constants.other_cards_doubt_gib * GIB)
     if doubts.encodes_media:
         terms.append((FREE_SIZE_ENCODER_DOUBT_GIB if doubts.any_image_size else ENCODER_DOUBT_GIB) * GIB)
     if not doubts.version_stated:

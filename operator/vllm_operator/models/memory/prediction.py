@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from vllm_operator.models.gpu_generation import HOPPER, capability_of
 from vllm_operator.models.grouping import SpecKind
 from vllm_operator.models.memory import constants as table
 from vllm_operator.models.memory.environment import constants_as_set
@@ -232,6 +233,7 @@ def _doubts(resolved: ResolvedSettings, stage: StageMemory, weights: WeightBytes
         version_known=version.within_known,
         card_measured=visible is not None and visible.measured,
         unified_memory=has_unified_memory(stage.device.product),
+        is_hopper=capability_of(stage.device) == HOPPER,
     )
 
 
