@@ -72,12 +72,12 @@ def test_no_accepted_request_is_lost_when_a_pod_goes(scene: NodeScene) -> None:
 
     scene.api.delete("Pod", gone, NAMESPACE)
 
-    # One in ten goes to a new connection each: kube-proxy decides anew.
+    # Each is a connection of its own, so that kube-proxy decides anew.
     until = time.monotonic() + LONG_SECONDS
     while time.monotonic() < until:
         requests.start(0.2)
         time.sleep(0.1)
     requests.join()
     assert requests.failures == []
-    assert requests.finished == requests.started > 100
+    assert requests.finished == requests.started > 50
     scene.api.wait_gone("Pod", gone, NAMESPACE)

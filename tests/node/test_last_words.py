@@ -24,7 +24,7 @@ def last_end(scene: NodeScene, name: str) -> dict[str, Any]:
 
 
 def test_an_error_far_before_the_end_of_the_log_reaches_the_status_with_its_figures(scene: NodeScene) -> None:
-    judged = scene.api.wait("VLLMDeployment", "too-long", is_degraded, NAMESPACE)
+    judged = scene.api.wait("VLLMDeployment", "too-long", is_degraded, NAMESPACE, seconds=60)
 
     degraded = condition(judged, "Degraded")
     assert degraded["reason"] == "KVCacheTooSmall"
@@ -36,7 +36,7 @@ def test_an_error_far_before_the_end_of_the_log_reaches_the_status_with_its_figu
 
 
 def test_a_refused_flag_is_read_from_the_end_of_the_log(scene: NodeScene) -> None:
-    judged = scene.api.wait("VLLMDeployment", "misspelt", is_degraded, NAMESPACE)
+    judged = scene.api.wait("VLLMDeployment", "misspelt", is_degraded, NAMESPACE, seconds=60)
 
     degraded = condition(judged, "Degraded")
     assert degraded["reason"] == "InvalidArgument"
@@ -45,7 +45,7 @@ def test_a_refused_flag_is_read_from_the_end_of_the_log(scene: NodeScene) -> Non
 
 
 def test_a_memory_limit_is_told_as_such(scene: NodeScene) -> None:
-    judged = scene.api.wait("VLLMDeployment", "greedy", is_degraded, NAMESPACE)
+    judged = scene.api.wait("VLLMDeployment", "greedy", is_degraded, NAMESPACE, seconds=60)
 
     assert condition(judged, "Degraded")["reason"] == "OutOfMemory"
     end = last_end(scene, "greedy")
