@@ -16,18 +16,24 @@ if TYPE_CHECKING:
 
     from vllm_operator.runtime.standings import Standing
 
-NO_STATUS = canonical({})
+
+def _compressed(text: str) -> bytes:
+    """Return a text as it is kept: equal texts in equal bytes."""
+    return zlib.compress(text.encode(), 1)
+
+
+NO_STATUS = _compressed(canonical({}))
 
 
 @dataclass(frozen=True, slots=True)
 class StoredResource:
-    """One VLLMDeployment; the body is kept compressed, as there may be thousands."""
+    """One VLLMDeployment; body and status are kept compressed, as there may be thousands."""
 
     uid: str
     generation: int
     version: int | None
     deleting: bool
-    status: str
+    status: bytes
     """As `canonical` writes it."""
     standing: Standing
     """What of it is counted in metrics."""
@@ -50,7 +56,7 @@ class Resources:
 
     def __init__(self) -> None:
         self._known: dict[str, StoredResource] = {}
-        self._written: dict[str, tuple[str, int, str]] = {}
+        self._written: dict[str, tuple[str, int, bytes]] = {}
         self._gone: dict[str, tuple[str, int | None]] = {}
         """By uid: the key, and at which version it was deleted, until a list that is newer."""
 
@@ -77,6 +83,9 @@ class Resources:
 
     def status_of(self, key: str) -> str:
         """Return the newest status that is known of, in its canonical form."""
+        return zlib.decompress(self._status_of(key)).decode()
+
+    def _status_of(self, key: str) -> bytes:
         if key in self._written:
             return self._written[key][2]
         known = self._known.get(key)
@@ -86,7 +95,7 @@ class Resources:
         """Note a status that was written and came back with this resourceVersion."""
         known = self._known.get(key)
         if known is not None and version is not None and (known.version is None or known.version < version):
-            self._written[key] = (known.uid, version, status)
+            self._written[key] = (known.uid, version, _compressed(status))
 
     def upsert(self, obj: Mapping[str, Any]) -> str | None:
         """Take an object; returns its key when it has to be looked at."""
@@ -97,7 +106,7 @@ class Resources:
         if fresh.uid in self._gone or (known is not None and _older(fresh.version, known.version)):
             # A periodic list and the watch run side by side; the list may be the older of the two.
             return None
-        before = self.status_of(key)
+        before = self._status_of(key)
         self._known[key] = fresh
         written = self._written.get(key)
         if written is not None and (written[0] != fresh.uid or not _older(fresh.version, written[1])):
@@ -107,7 +116,7 @@ class Resources:
             fresh.generation,
             fresh.deleting,
         )
-        return None if same and self.status_of(key) == before else key
+        return None if same and self._status_of(key) == before else key
 
     def remove(self, obj: Mapping[str, Any]) -> str | None:
         """Forget an object; returns its key when it was known and is not already another of the same name."""
@@ -166,9 +175,9 @@ def _stored(obj: Mapping[str, Any]) -> StoredResource:
         generation=int(metadata.get("generation") or 0),
         version=version_of(obj),
         deleting="deletionTimestamp" in metadata,
-        status=canonical(obj.get("status") or {}),
+        status=_compressed(canonical(obj.get("status") or {})),
         standing=standing_of(obj.get("status") or {}),
-        packed=zlib.compress(json.dumps(body).encode(), 1),
+        packed=_compressed(json.dumps(body)),
     )
 
 
