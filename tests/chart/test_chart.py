@@ -16,7 +16,7 @@ from vllm_operator.api.v1alpha1 import GROUP, PLURAL
 from vllm_operator.cli.label_node import add_parser
 from vllm_operator.runtime.declared import SOURCES
 from vllm_operator.runtime.handlers import WEBHOOK_ID
-from vllm_operator.runtime.kube import CHILDREN, OPTIONAL_CHILDREN
+from vllm_operator.runtime.kube import CHILDREN, OPTIONAL_CHILDREN, SERVICES
 from vllm_operator.settings import PREFIX, Settings, load_settings
 
 VARIANTS = {
@@ -142,7 +142,8 @@ def test_the_operator_may_write_every_kind_that_it_makes_and_watch_what_it_reads
     }
     for child in (*CHILDREN, *OPTIONAL_CHILDREN):
         group = child.api_version.rpartition("/")[0]
-        assert {(group, child.plural, verb) for verb in ("create", "patch", "delete", "list", "watch")} <= granted
+        verbs = {"create", "patch", "list", "watch", *(("delete",) if child is not SERVICES else ())}
+        assert {(group, child.plural, verb) for verb in verbs} <= granted
     assert {("", resource, verb) for resource in ("nodes", "pods") for verb in ("list", "watch")} <= granted
     for source in CAPACITY:
         group = source.api_version.rpartition("/")[0]

@@ -69,8 +69,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   resources: [leaderworkersets]
   verbs: [create, delete, get, list, patch, watch]
 - apiGroups: [""]
-  resources: [persistentvolumeclaims, services]
+  resources: [persistentvolumeclaims]
   verbs: [create, delete, get, list, patch, watch]
+# A Service is wanted as long as its owner is there, and goes with it.
+- apiGroups: [""]
+  resources: [services]
+  verbs: [create, get, list, patch, watch]
 # Only where a spec asks for them: spec.scaling, more than one replica, spec.networkPolicy, spec.monitoring, spec.gateway.
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]
