@@ -8,6 +8,7 @@ with a reason. The labels are vLLM's `CacheConfig` (vllm/v1/metrics/loggers.py `
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -22,6 +23,11 @@ LONGEST_LINE: Final = 64 * 1024
 MOST_LABELS: Final = 256
 MOST_ENGINES: Final = 1024
 _UNSET: Final = frozenset({"", "None"})
+_BEGIN: Final = SERIES + "{"
+_LABEL: Final = re.compile(r'\s*([A-Za-z_][A-Za-z0-9_]*)="((?:[^"\\\n]++|\\[\\"n])*+)"\s*(?:,|(?=\}))')
+"""A label with the comma behind it; what it has taken it gives back to no other way of reading, however long it is."""
+_ESCAPED: Final = re.compile(r'\\([\\"n])')
+_ESCAPES: Final = {"n": "\n", '"': '"', "\\": "\\"}
 
 _MOST_BLOCKS: Final = 2**31
 _LARGEST_BLOCK: Final = 2**20
@@ -80,9 +86,7 @@ def read_reports(text: str) -> tuple[EngineReport, ...]:
         ReportError: there is nothing that could be used.
     """
     found: dict[str, EngineReport] = {}
-    for line in text.split("\n"):
-        if not line.startswith(SERIES + "{"):
-            continue
+    for line in _lines(text):
         if len(line) > LONGEST_LINE:
             raise ReportError(ReportFault.MALFORMED, f"{SERIES} is longer than {LONGEST_LINE} characters")
         labels, value = _series(line)
@@ -97,6 +101,17 @@ def read_reports(text: str) -> tuple[EngineReport, ...]:
     if not found:
         raise ReportError(ReportFault.NOT_READY, f"{SERIES} is not among the metrics")
     return tuple(report for _, report in sorted(found.items(), key=lambda item: (len(item[0]), item[0])))
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yield the lines of the series; the others, most of the page, are not even split."""
+    at = text.find(_BEGIN)
+    while at >= 0:
+        end = text.find("\n", at)
+        end = len(text) if end < 0 else end
+        if at == 0 or text[at - 1] == "\n":
+            yield text[at:end]
+        at = text.find(_BEGIN, end)
 
 
 def _report(labels: Mapping[str, str]) -> EngineReport:
@@ -137,51 +152,22 @@ def _positive(labels: Mapping[str, str], name: str, most: float) -> float | None
 def _series(line: str) -> tuple[dict[str, str], float]:
     """Split one line of the text format (Prometheus exposition formats, version 0.0.4)."""
     labels: dict[str, str] = {}
-    at = len(SERIES) + 1
-    while line[at : at + 1] != "}":
-        name, value, at = _label(line, at)
+    at = len(_BEGIN)
+    while (label := _LABEL.match(line, at)) is not None:
+        name, value = label[1], label[2]
         if name in labels:
             raise ReportError(ReportFault.MALFORMED, f"{SERIES} has the label {name[:64]!r} twice")
-        labels[name] = value
+        labels[name] = _ESCAPED.sub(lambda found: _ESCAPES[found[1]], value)
         if len(labels) > MOST_LABELS:
             raise ReportError(ReportFault.MALFORMED, f"{SERIES} has more than {MOST_LABELS} labels")
-        if line[at : at + 1] == ",":
-            at += 1
-        elif line[at : at + 1] != "}":
-            raise _malformed(at)
+        at = label.end()
     fields = line[at + 1 :].split()
-    if len(fields) not in (1, 2):  # a timestamp may follow
+    if line[at : at + 1] != "}" or len(fields) not in (1, 2):  # a timestamp may follow
         raise _malformed(at)
     try:
         return labels, float(fields[0])
     except ValueError:
         raise _malformed(at) from None
-
-
-def _label(line: str, at: int) -> tuple[str, str, int]:
-    equals = line.find('="', at)
-    if equals < 0:
-        raise _malformed(at)
-    name = line[at:equals].strip()
-    if not name.replace("_", "a").isalnum() or not name.isascii():
-        raise _malformed(at)
-    characters: list[str] = []
-    rest = enumerate(line[equals + 2 :], equals + 2)
-    for place, character in rest:
-        if character == '"':
-            return name, "".join(characters), place + 1
-        characters.append(_unescaped(rest, place) if character == "\\" else character)
-    raise _malformed(at)
-
-
-_ESCAPES: Final = {"n": "\n", '"': '"', "\\": "\\"}
-
-
-def _unescaped(rest: Iterator[tuple[int, str]], place: int) -> str:
-    _, escaped = next(rest, (place, ""))
-    if escaped not in _ESCAPES:
-        raise _malformed(place)
-    return _ESCAPES[escaped]
 
 
 def _malformed(at: int) -> ReportError:

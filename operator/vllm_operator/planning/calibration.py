@@ -1,7 +1,7 @@
 """What was observed, put to use: the same start is known, a similar one is off by about as much.
 
 Only the memory that is shown and its warnings depend on it: neither the verdict nor a flag does, so that nothing that
-is learned changes what runs or what is refused (docs/decisions/0014).
+is learned changes what runs or what is refused (docs/decisions/0018).
 """
 
 from __future__ import annotations

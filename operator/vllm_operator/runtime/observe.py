@@ -184,7 +184,8 @@ class Observer:
             )
             if self._is_current(target):
                 delay = self._queue.retry(target.uid)
-                _LOGGER.info(
+                _LOGGER.log(
+                    logging.DEBUG if target.uid in self._tried else logging.INFO,
                     "a pod's metrics were not read",
                     extra={"key": target.owner, "pod": target.name, "reason": str(error), "seconds": round(delay, 1)},
                 )
