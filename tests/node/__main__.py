@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tests.controlplane import build as controlplane
 from tests.controlplane.build import BuildError
+from tests.controlplane.promtool import promtool
 from tests.node import build, machine
 from tests.node.node import NodeError, RealNode
 
@@ -46,7 +47,8 @@ def main() -> int:
 
 
 def build_what_can_run() -> None:
-    """Build everything; only the control plane where the machine could not run a node anyway. CI has to."""
+    """Build everything; no node where the machine could not run one anyway. CI has to."""
+    promtool()
     found = machine.hindrances()
     if found and not os.environ.get("CI"):
         print(f"no node can run here: {'; '.join(found)}; its tests are skipped")
