@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import subprocess
 import sys
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -43,8 +44,13 @@ def main() -> int:
     parser.add_argument(
         "--report", type=Path, help=f"file to update; {REPORT.relative_to(ROOT)} by default, none with --quick"
     )
+    parser.add_argument("--pairs", type=int, help="bursts of the operator and of the bare client")
+    parser.add_argument("--resources", type=int, help="VLLMDeployments of the large cluster")
+    parser.add_argument("--idle-seconds", type=float, help="how long nothing happens")
     chosen = parser.parse_args()
-    found = asyncio.run(_run(chosen.scenarios or list(SCENARIOS), QUICK if chosen.quick else FULL))
+    stated = {name: value for name in ("pairs", "resources", "idle_seconds") if (value := getattr(chosen, name))}
+    sizes = replace(QUICK if chosen.quick else FULL, **stated)
+    found = asyncio.run(_run(chosen.scenarios or list(SCENARIOS), sizes))
     path = chosen.report or (None if chosen.quick else REPORT)
     if path is not None:
         before = path.read_text(encoding="utf-8") if path.exists() else ""

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 OPERATOR = "system:serviceaccount:vllm-operator:vllm-operator"
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
+SERVER_ERRORS = 500
+OVERLOADED = frozenset({408, 429})
 ELECTION = "leases"
 """The leader renews its Lease every 2 s, whatever else goes on."""
 
@@ -34,8 +36,13 @@ class Request:
 
     @property
     def is_write(self) -> bool:
-        """Whether it was to change something, the leader's Lease aside."""
-        return self.verb in WRITES and self.resource != ELECTION
+        """Whether it changed something, the leader's Lease aside."""
+        return self.verb in WRITES and self.resource != ELECTION and not self.failed
+
+    @property
+    def failed(self) -> bool:
+        """Whether the API server was not able to do what it was asked: an overloaded one is asked again."""
+        return self.code in OVERLOADED or self.code >= SERVER_ERRORS
 
 
 @dataclass

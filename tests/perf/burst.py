@@ -72,6 +72,11 @@ class Burst:
         """What the operator read of single resources or of their namespace."""
         return reads_in(self.requests, {NAMESPACE})
 
+    @property
+    def failed(self) -> int:
+        """Requests that the API server was not able to answer."""
+        return sum(request.failed for request in self.requests)
+
     def wait(self, share: float) -> float:
         """Return a quantile of the time from a request to its Deployment."""
         return quantile(list(self.waits), share)

@@ -23,6 +23,9 @@ APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 _METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 _PAGE = 500
+SERVER_ERRORS = 500
+RETRY_SECONDS = 0.5
+"""The operator's first back-off."""
 
 
 class Failed(Exception):
@@ -86,8 +89,12 @@ class Client:
         return (await self.send("PATCH", path, patch, MERGE)).ok()
 
     async def apply(self, path: str, body: Manifest) -> Manifest:
-        """Apply an object by server-side apply."""
-        return (await self.send("PATCH", f"{path}?fieldManager=bench&force=true", body, APPLY)).ok()
+        """Apply an object by server-side apply, again and again while an overloaded API server cannot take it."""
+        while True:
+            answer = await self.send("PATCH", f"{path}?fieldManager=bench&force=true", body, APPLY)
+            if answer.status < SERVER_ERRORS:
+                return answer.ok()
+            await asyncio.sleep(RETRY_SECONDS)
 
     async def delete(self, path: str, *, grace_seconds: int | None = None) -> None:
         """Delete an object; without grace a pod goes at once, as where its kubelet has ended it."""

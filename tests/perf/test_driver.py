@@ -122,6 +122,7 @@ def test_the_audit_log_says_who_wrote_what(tmp_path: Path) -> None:
     events = [
         _line(OPERATOR, "patch", "vllmdeployments", subresource="status"),
         _line(OPERATOR, "update", "leases"),
+        _line(OPERATOR, "patch", "services", code=504),
         _line(OPERATOR, "get", "configmaps"),
         _line(OPERATOR, "watch", "pods", stage="ResponseStarted"),
         _line("someone", "create", "pods"),
@@ -132,21 +133,24 @@ def test_the_audit_log_says_who_wrote_what(tmp_path: Path) -> None:
     with path.open("a") as file:
         file.write(text[150:])
 
-    assert len(log.read()) == 4
+    assert len(log.read()) == 5
+    assert [request.resource for request in log.of_operator() if request.failed] == ["services"]
     assert writes(log.of_operator()) == {"patch vllmdeployments/status": 1}
     assert reads_in(log.of_operator(), {"team"}) == {"get configmaps": 1}
     assert reads_in(log.of_operator(), {"elsewhere"}) == {}
-    assert len(log.of_operator(since=2)) == 1
+    assert len(log.of_operator(since=3)) == 1
 
 
-def _line(user: str, verb: str, resource: str, *, subresource: str = "", stage: str = "ResponseComplete") -> str:
+def _line(
+    user: str, verb: str, resource: str, *, subresource: str = "", stage: str = "ResponseComplete", code: int = 200
+) -> str:
     event = {
         "stage": stage,
         "verb": verb,
         "user": {"username": user},
         "requestURI": "/x?y",
         "objectRef": {"resource": resource, "subresource": subresource, "namespace": "team", "name": "a"},
-        "responseStatus": {"code": 200},
+        "responseStatus": {"code": code},
         "requestReceivedTimestamp": "2026-01-01T00:00:00.000000Z",
         "stageTimestamp": "2026-01-01T00:00:00.250000Z",
     }

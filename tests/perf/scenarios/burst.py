@@ -117,5 +117,6 @@ def _section(
     section.note(
         "event loop's lag, p99 (upper end of the bucket)", 1000 * median(one.lag_p99_seconds for one in bursts), "ms"
     )
+    section.note("requests that the API server could not take and was asked again", sum(one.failed for one in bursts))
     section.note("operator's peak memory", median(one.peak_bytes for one in bursts) / 1e6, "MB")
     return section

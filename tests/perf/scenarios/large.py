@@ -49,6 +49,7 @@ async def _converged(place: Stage, sizes: Sizes, where: str) -> Section:
     section.note("rate", found.per_second, "/s")
     section.equal("writes", sum(found.writes.values()), len(burst.CREATED) * sizes.resources)
     section.equal("reads of single objects or of their namespace", sum(found.reads.values()), 0)
+    section.note("requests that the API server could not take and was asked again", found.failed)
     section.note("operator's CPU time per resource, planning included", found.cpu_ms_each, "ms")
     section.at_most("peak memory", found.peak_bytes / 1e6, MOST_MEMORY_MB, unit="MB")
     lag = 1000 * found.lag_p99_seconds
