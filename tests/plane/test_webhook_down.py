@@ -67,24 +67,11 @@ def test_what_exists_stays_editable_and_deletable(bare: Scene, bare_namespace: s
         "VLLMDeployment", existing, {"status": {"verdict": "Unknown"}}, bare_namespace, subresource="status"
     )
     assert told["status"]["verdict"] == "Unknown"
-    freed = api.patch("VLLMDeployment", existing, {"metadata": {"finalizers": None}}, bare_namespace)
-    assert "finalizers" not in freed["metadata"]
-
-    api.delete("VLLMDeployment", existing, bare_namespace)
-    api.wait_gone("VLLMDeployment", existing, bare_namespace)
-    api.wait_gone("Deployment", existing, bare_namespace)
-
-
-def test_a_resource_with_a_finalizer_can_be_deleted(
-    bare: Scene, bare_namespace: str, existing: str, policy: str
-) -> None:
-    api = bare.api
-    policy_is_in_force(api, bare_namespace, policy)
-    api.patch("VLLMDeployment", existing, {"metadata": {"finalizers": ["example.com/x"]}}, bare_namespace)
     api.delete("VLLMDeployment", existing, bare_namespace)
     assert "deletionTimestamp" in api.get("VLLMDeployment", existing, bare_namespace)["metadata"]
     api.patch("VLLMDeployment", existing, {"metadata": {"finalizers": None}}, bare_namespace)
     api.wait_gone("VLLMDeployment", existing, bare_namespace)
+    api.wait_gone("Deployment", existing, bare_namespace)
 
 
 def test_a_change_of_the_spec_follows_the_policy_and_nothing_infeasible_is_rendered(

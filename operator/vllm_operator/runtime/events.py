@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _LOGGER = logging.getLogger(__name__)
 
 MOST_WAITING: Final = 1000
+MOST_SAID: Final = 64
+"""Notes that are remembered of one resource; the API server itself refuses an Event that it has already."""
 LONGEST_NOTE: Final = 1000
 """The API server refuses notes of 1 KiB and more."""
 
@@ -65,6 +67,8 @@ class Recorder:
         said = self._said.setdefault(key, set())
         if digest in said:
             return
+        if len(said) >= MOST_SAID:
+            said.clear()
         said.add(digest)
         namespace, name = key.split("/", 1)
         event = {
