@@ -12,11 +12,14 @@ from tests.unit.runtime.test_observe import pod
 from tests.unit.runtime.test_reconciler import KEY, World, node, resource
 
 from vllm_operator.models.engine_report import EngineReport
+from vllm_operator.planning.defaults import OperatorDefaults
 from vllm_operator.render.labels import PLAN_HASH_ANNOTATION
+from vllm_operator.runtime.admission import Gatekeeper
 from vllm_operator.runtime.kube import CONFIG_MAPS
 from vllm_operator.runtime.observability import Metrics
 from vllm_operator.runtime.observe_scrape import ScrapeError
 from vllm_operator.runtime.observed import ObservedCollector
+from vllm_operator.runtime.planner import Planner
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -204,3 +207,19 @@ async def test_what_was_learned_outlives_the_operator(world: Served) -> None:
     other = await world.restarted()
     assert await other.book._load()
     assert list(other.book.observations) == list(world.book.observations)
+
+
+async def test_admission_warns_of_what_was_seen_and_refuses_nothing_for_it(world: Served) -> None:
+    await world.observe(report(world.predicted_tokens // 40))
+    gatekeeper = Gatekeeper(
+        snapshot=world.cluster.snapshot,
+        facts=world.facts,
+        planner=Planner(OperatorDefaults()),
+        calibrate=world.observed.calibrate,
+        shortage=world.quotas.shortage,
+        synced=lambda: True,
+    )
+    new = {**resource(), "metadata": {"name": "another", "namespace": "team"}}
+    answer = gatekeeper.review(new, None, dry_run=True)
+    assert answer.refusal is None
+    assert any("was observed to leave" in warning for warning in answer.warnings)
