@@ -14,7 +14,7 @@ from vllm_operator.cluster.pods import project_pod
 from vllm_operator.cluster.state import ClusterState
 from vllm_operator.models.catalogue import lookup
 from vllm_operator.planning.decide import plan
-from vllm_operator.planning.defaults import OperatorDefaults
+from vllm_operator.planning.defaults import Capabilities, OperatorDefaults
 from vllm_operator.runtime.planner import MOST_PLANS, Planner
 
 if TYPE_CHECKING:
@@ -65,6 +65,20 @@ def test_what_its_own_pods_hold_is_asked_for_each_time(cluster: ClusterState) ->
     own, other = (planner.plan(key, spec(), FACTS, cluster.snapshot()) for key in (KEY, "team/other"))
     assert (own.verdict, other.verdict) == ("Fits", "FitsIfFreed")
     assert planner.plan(KEY, spec(), FACTS, cluster.snapshot()).verdict == "Fits"
+
+
+def test_what_the_cluster_can_do_is_asked_for_each_time() -> None:
+    state, can = ClusterState(), [Capabilities()]
+    state.replace_nodes([project_node(node("h100-0")), project_node(node("h100-1"))])
+    planner, huge = Planner(DEFAULTS, lambda: can[-1]), lookup("meta-llama/Llama-3.1-405B-Instruct")
+
+    without = planner.plan(KEY, spec(), huge, state.snapshot())
+    can.append(Capabilities(leader_worker_sets=True))
+    installed = planner.plan(KEY, spec(), huge, state.snapshot())
+
+    assert (without.verdict, installed.verdict) == ("DoesNotFit", "Fits")
+    assert installed.placement is not None
+    assert installed.placement.nodes_per_replica == 2
 
 
 def test_only_so_many_plans_are_kept(cluster: ClusterState) -> None:
