@@ -43,7 +43,7 @@ def message_of(decision: Decision, suggestions: tuple[Suggestion, ...]) -> str:
         return " ".join(part for part in (text, _what_would_hold_it(decision), across) if part)
     fixes = "; ".join(f"({number}) {suggestion.summary}" for number, suggestion in enumerate(suggestions, 1))
     head = "To make it fit" if decision.verdict is Verdict.DOES_NOT_FIT else "To start now"
-    return " ".join(part for part in (text, f"{head}: {fixes}.", across) if part)
+    return " ".join(part for part in (text, across, f"{head}: {fixes}.") if part)
 
 
 def _statement(decision: Decision) -> str:
