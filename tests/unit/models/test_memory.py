@@ -228,3 +228,10 @@ def test_more_memory_never_leaves_less_cache(utilization: float, tensor: int, ve
     assert larger.kv_cache_bytes >= smaller.kv_cache_bytes
     low, high = larger.kv_cache_bytes_interval
     assert low <= larger.kv_cache_bytes <= high or larger.kv_cache_bytes == 0
+
+
+def test_a_model_type_that_is_no_text_is_no_reason_to_fail() -> None:
+    configs = json.loads((MEASURED / "configs.json").read_text(encoding="utf-8"))
+    odd = parse_model({**configs["mistralai__Mixtral-8x7B-Instruct-v0.1"], "model_type": ["mixtral"]})
+    prediction = predict_memory(odd, resolve_settings(odd, replace(SERVED, tensor_parallel_size=2), H100), H100)
+    assert prediction.activation_bytes > 0

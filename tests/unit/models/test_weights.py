@@ -194,10 +194,10 @@ def test_a_bare_count_gives_weights(quantization: str | None, bytes_each: float)
 def test_weighing_takes_under_ten_milliseconds() -> None:
     facts = facts_of("deepseek-ai/DeepSeek-V3")
     resolved = resolve_settings(facts, EngineSettings(tensor_parallel_size=8), H100)
-    started = time.perf_counter()
+    started = time.process_time()
     for _ in range(10):
         weights_by_stage(facts, resolved, H100)
-    assert (time.perf_counter() - started) / 10 < 0.010
+    assert (time.process_time() - started) / 10 < 0.010
 
 
 _SCALARS = st.one_of(
@@ -442,3 +442,10 @@ def test_shared_experts_are_whole_where_ranks_have_tokens_of_their_own() -> None
     before, since = weights_of(facts, version="0.10.2", **asked), weights_of(facts, version="0.11.0", **asked)
     added = since.parameter_bytes - before.parameter_bytes
     assert added == pytest.approx(58 * 3 * 7168 * 2048 / 2, rel=0.01)
+
+
+def test_mxfp4_on_blackwell_is_called_an_estimate() -> None:
+    facts = facts_of("openai/gpt-oss-120b")
+    on_blackwell, on_hopper = weights_of(facts, B200), weights_of(facts, H100)
+    assert (on_blackwell.exact, on_hopper.exact) == (False, True)
+    assert on_blackwell.loaded_bytes > 1.1 * on_blackwell.parameter_bytes

@@ -12,7 +12,7 @@ from vllm_operator.models.gpu_generation import AMPERE, capability_of
 from vllm_operator.models.memory.encoders import EncoderLoad, encoder_load, encoder_widths
 from vllm_operator.models.memory.terms import Batch, Widths
 from vllm_operator.models.parse import language_config
-from vllm_operator.models.weights.fields import integer
+from vllm_operator.models.weights.fields import integer, text
 
 if TYPE_CHECKING:
     from vllm_operator.models.facts import Device, ModelFacts
@@ -112,7 +112,7 @@ def _intermediates(config: Config, experts: int) -> tuple[int, int]:
     separate_dense = integer(config, "intermediate_size_mlp")
     shared = integer(config, "shared_expert_intermediate_size", "moe_shared_expert_intermediate_size")
     shared = shared or integer(config, "n_shared_experts", "num_shared_experts") * expert
-    if config.get("model_type") in _OWN_SCRATCH:
+    if text(config, "model_type") in _OWN_SCRATCH:
         return 0, 0
     if not expert:
         return max(separate_dense, shared), plain
