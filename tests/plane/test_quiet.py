@@ -33,7 +33,7 @@ SETTLED_SECONDS = 0.8
 """Longer than an operator waits for a change of the cluster to be complete."""
 ATTEMPTS = 4
 LEAST_JITTER, MOST_JITTER = 0.8, 1.2
-"""How a delay is spread (`runtime.app.jitter`)."""
+"""How a delay is spread (`runtime.clock.jitter`)."""
 
 
 @pytest.fixture

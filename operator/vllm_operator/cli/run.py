@@ -35,7 +35,7 @@ def run(args: argparse.Namespace) -> int:
     except SettingsError as error:
         print(f"error: {error}", file=sys.stderr)
         return EXIT_BAD_INPUT
-    from vllm_operator.runtime.app import run as run_operator
+    from vllm_operator.runtime.process import run as run_operator
 
     return run_operator(settings)
 

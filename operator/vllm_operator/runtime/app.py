@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import signal
-import ssl
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final
 
@@ -15,31 +12,26 @@ from aiohttp import web
 
 from vllm_operator.cluster.nodes import project_node
 from vllm_operator.cluster.state import ClusterState
-from vllm_operator.models.source import FactsSource, HubSource
 from vllm_operator.planning.defaults import OperatorDefaults
-from vllm_operator.render.labels import MANAGED_BY_LABEL, MANAGER
 from vllm_operator.runtime import handlers
 from vllm_operator.runtime.admission import Gatekeeper
+from vllm_operator.runtime.child_watch import child_watchers
 from vllm_operator.runtime.children import Children
-from vllm_operator.runtime.connection import agent_of
+from vllm_operator.runtime.clock import jitter, utc_now, utc_now_micro
 from vllm_operator.runtime.declared import optional_watchers
 from vllm_operator.runtime.events import Recorder
 from vllm_operator.runtime.facts import FactsBook
-from vllm_operator.runtime.feeds import ChildFeed, NodeFeed, PodFeed, ResourceFeed, listed_pod
+from vllm_operator.runtime.feeds import NodeFeed, PodFeed, ResourceFeed, listed_pod
 from vllm_operator.runtime.fence import Fenced
 from vllm_operator.runtime.fleet import Fleet
-from vllm_operator.runtime.hub import hub_of
 from vllm_operator.runtime.kube import (
-    CHILDREN,
     NODES,
     PODS,
     VLLM_DEPLOYMENTS,
-    AiohttpKube,
     ApiError,
     Unreachable,
 )
 from vllm_operator.runtime.leader import Election, Sole
-from vllm_operator.runtime.logs import configure_logging
 from vllm_operator.runtime.observability import Metrics, http_application
 from vllm_operator.runtime.observe import Observer
 from vllm_operator.runtime.observe_book import ObservationBook
@@ -50,9 +42,10 @@ from vllm_operator.runtime.planner import Planner
 from vllm_operator.runtime.pods import Pods
 from vllm_operator.runtime.queue import KeyQueue
 from vllm_operator.runtime.quotas import Quotas, quota_watchers
-from vllm_operator.runtime.reconciler import Reconciler, Shared
+from vllm_operator.runtime.reconciler import Reconciler
 from vllm_operator.runtime.resources import Resources
 from vllm_operator.runtime.resync import Resync
+from vllm_operator.runtime.shared import Shared
 from vllm_operator.runtime.standings import StandingsCollector
 from vllm_operator.runtime.turns import Turns
 from vllm_operator.runtime.watch import Watcher
@@ -62,67 +55,14 @@ from vllm_operator.runtime.writer import Writer
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
+    from vllm_operator.models.source import FactsSource
     from vllm_operator.runtime.kube import Kube
     from vllm_operator.settings import Settings
 
 _LOGGER = logging.getLogger(__name__)
 
-EXIT_FAILED: Final = 1
 DRAIN_SECONDS: Final = 10.0
 """Time that writes under way get when the operator is asked to stop."""
-
-
-def run(settings: Settings) -> int:
-    """Run the operator until it is asked to stop; the exit code."""
-    configure_logging(settings.log_level)
-    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        try:
-            runner.run(_run(settings))
-        except asyncio.CancelledError:
-            _LOGGER.info("the operator was stopped while it started", extra={"reason": settings.pod_name})
-        except (kopf.LoginError, OSError, ssl.SSLError, ApiError, Unreachable) as error:
-            _LOGGER.error("the operator ends", extra={"reason": str(error)})
-            return EXIT_FAILED
-    return 0
-
-
-def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:  # not made for every platform
-        return None
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
-
-
-async def _run(settings: Settings) -> None:
-    task = asyncio.current_task()
-    assert task is not None, "it runs in a task of the loop"
-    # Until Kopf takes the signal over.
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    metrics = Metrics()
-    async with AiohttpKube(metrics.requested, agent=agent_of(settings.pod_name)) as kube:
-        hub = hub_of(settings)
-        try:
-            await Operator(settings, kube, FactsSource(hub), metrics).run()
-        finally:
-            if isinstance(hub, HubSource):
-                hub.close()
-
-
-def jitter() -> float:
-    """A factor that spreads what would otherwise happen at the same moment: 1 ± 20 %."""
-    return random.uniform(0.8, 1.2)
-
-
-def utc_now() -> str:
-    """The time as Kubernetes writes it in conditions."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def utc_now_micro() -> str:
-    """The time as Kubernetes writes it in Events and Leases."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 class Operator:
@@ -184,6 +124,7 @@ class Operator:
         self._metrics.observe_kept(
             {
                 "resources": self._resources.entries,
+                "quotas": self._quotas.entries,
                 "children": self._children.entries,
                 "pods": self._pods.entries,
                 "facts": self._facts.entries,
@@ -280,21 +221,9 @@ class Operator:
             ),
             Watcher(self._kube, PODS, pods, keep=listed_pod, resync_seconds=seconds, jitter=jitter),
         ]
-        for namespace in namespaces:
-            for resource in CHILDREN:
-                feed = ChildFeed(self._children, resource.kind, namespace, self._queue.add)
-                found.append(
-                    Watcher(
-                        self._kube,
-                        resource,
-                        feed,
-                        keep=self._children.sight,
-                        namespace=namespace,
-                        labels=f"{MANAGED_BY_LABEL}={MANAGER}",
-                        resync_seconds=seconds,
-                        jitter=jitter,
-                    )
-                )
+        found += child_watchers(
+            self._kube, self._children, namespaces, queue=self._queue.add, resync_seconds=seconds, jitter=jitter
+        )
         found += self._optional.watchers
         found += quota_watchers(
             self._kube,

@@ -51,6 +51,10 @@ class Quotas:
         """Return the VLLMDeployments of a namespace that were short when they were looked at last."""
         return tuple(key for key in self._short if key.startswith(f"{namespace}/"))
 
+    def entries(self) -> int:
+        """Return how many things are kept."""
+        return len(self._short) + sum(map(len, self._known.values()))
+
     def forget(self, key: str) -> None:
         """Forget a VLLMDeployment that is gone."""
         self._short.discard(key)

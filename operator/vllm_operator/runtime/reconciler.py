@@ -5,7 +5,7 @@ Everything is read from memory; a reconcile that finds the cluster as it should 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from vllm_operator.api import conditions as reasons
@@ -24,31 +24,20 @@ from vllm_operator.runtime.status import Rendering, Situation
 from vllm_operator.runtime.writer import OwnerGone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
     from vllm_operator.api.spec import VLLMDeploymentSpec
     from vllm_operator.api.status import PlanStatus, VLLMDeploymentStatus
     from vllm_operator.api.v1alpha1 import VLLMDeployment
     from vllm_operator.cluster.quotas import Shortage
-    from vllm_operator.cluster.state import ClusterState
     from vllm_operator.models.facts import ModelFacts
     from vllm_operator.planning.adjustment import Adjustment
     from vllm_operator.planning.footing import Footing
     from vllm_operator.planning.plan import Plan
-    from vllm_operator.runtime.children import Child, ChildId, Children
+    from vllm_operator.runtime.children import Child, ChildId
     from vllm_operator.runtime.desired import Desired
-    from vllm_operator.runtime.events import Recorder
-    from vllm_operator.runtime.facts import FactsBook
-    from vllm_operator.runtime.fleet import Fleet
-    from vllm_operator.runtime.kube import Objects
-    from vllm_operator.runtime.observed import Observed
-    from vllm_operator.runtime.planner import Planner
-    from vllm_operator.runtime.pods import Pods
-    from vllm_operator.runtime.queue import KeyQueue
-    from vllm_operator.runtime.quotas import Quotas
-    from vllm_operator.runtime.resources import Resources
-    from vllm_operator.runtime.turns import Turns
-    from vllm_operator.runtime.writer import Wanted, Writer
+    from vllm_operator.runtime.shared import Shared
+    from vllm_operator.runtime.writer import Wanted
 
 LOADING_GRACE_SECONDS: Final = 2.0
 """Facts that come within this time save a status that would be written for nothing; a burst makes a load slow."""
@@ -56,32 +45,6 @@ LATE_KINDS: Final = frozenset({"Service"})
 """Kinds of which the API server makes only some fifty a second: they wait in a lane of their own."""
 OPTIONAL_KINDS: Final = frozenset(resource.kind for resource in OPTIONAL_CHILDREN)
 """Kinds without which a model is served all the same: what keeps one from being made holds nothing up."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shared:
-    """What reconciles read and write, wired once in `app`."""
-
-    kube: Objects
-    resources: Resources
-    children: Children
-    pods: Pods
-    cluster: ClusterState
-    facts: FactsBook
-    fleet: Fleet
-    observed: Observed
-    quotas: Quotas
-    doubted: Callable[[], None]
-    """Called when the API server knows better than the picture of the VLLMDeployments."""
-    served: Callable[[], frozenset[str]]
-    """Optional kinds that the cluster has."""
-    queue: KeyQueue[str]
-    late_queue: KeyQueue[str]
-    writer: Writer
-    recorder: Recorder
-    planner: Planner
-    turns: Turns
-    now: Callable[[], str]
 
 
 class Reconciler:

@@ -20,7 +20,7 @@ from vllm_operator.runtime.status import as_written, canonical, status_of
 from vllm_operator.runtime.writer import CONTENDED
 
 if TYPE_CHECKING:
-    from vllm_operator.runtime.reconciler import Shared
+    from vllm_operator.runtime.shared import Shared
     from vllm_operator.runtime.status import Situation
 
 _LOGGER = logging.getLogger(__name__)

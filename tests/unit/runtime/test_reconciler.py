@@ -27,8 +27,9 @@ from vllm_operator.runtime.planner import Planner
 from vllm_operator.runtime.pods import Pods
 from vllm_operator.runtime.queue import KeyQueue
 from vllm_operator.runtime.quotas import Quotas
-from vllm_operator.runtime.reconciler import Reconciler, Shared
+from vllm_operator.runtime.reconciler import Reconciler
 from vllm_operator.runtime.resources import Resources
+from vllm_operator.runtime.shared import Shared
 from vllm_operator.runtime.turns import Turns
 from vllm_operator.runtime.writer import Writer
 
