@@ -169,6 +169,9 @@ class Observer:
                 await working.wait()
                 if (target := self._targets.get(uid)) is not None:
                     await self._look(read, target)
+            except Exception as error:  # a fault of ours with one pod's answer must not stop the operator
+                delay = self._queue.retry(uid)
+                _LOGGER.exception("a pod was not read", extra={"pod": uid, "reason": repr(error), "seconds": delay})
             finally:
                 self._queue.done(uid)
 
@@ -203,8 +206,10 @@ class Observer:
     def _take(self, target: Target, reading: Reading | None) -> None:
         completes = target.uid not in self._tried
         self._tried.add(target.uid)
-        news = reading is not None and reading != self._readings.get(target.uid)
-        if reading is not None:
+        known = self._readings.get(target.uid)
+        # One that answers nonsense may answer another each time: the first is said, until there is sense.
+        news = reading is not None and (known is None or bool(known.problem) > bool(reading.problem))
+        if reading is not None and news:
             self._readings[target.uid] = reading
         pods = self._by_owner[target.owner]
         if pods <= self._tried and (news or (completes and pods & self._readings.keys())):

@@ -78,7 +78,7 @@ class Network:
             self.at_once -= 1
             self._moved.set()
         answer = self.answers.get(address)
-        if isinstance(answer, ScrapeError):
+        if isinstance(answer, Exception):
             raise answer
         if answer is None:
             raise ScrapeError("Unreachable", "nobody there", answered=False)
@@ -198,6 +198,39 @@ async def test_nonsense_is_told_once_and_a_good_answer_replaces_it() -> None:
         world.network.answers["10.244.1.7"] = REPORT
         await world.told()
         assert [one.problem for one in world.observer.of(KEY)] == [""]
+
+
+async def test_one_that_answers_other_nonsense_each_time_is_told_once() -> None:
+    async with observing() as world:
+        world.network.answers["10.244.1.7"] = ScrapeError("Absurd", "the first", answered=True)
+        world.observer.upsert(pod())
+        await world.told()
+        world.network.answers["10.244.1.7"] = ScrapeError("Malformed", "the second", answered=True)
+        await world.network.until(lambda: len(world.network.asked) >= 3)
+        assert [one.problem for one in world.observer.of(KEY)] == ["Absurd: the first"]
+        assert world.changed == [KEY]
+
+
+async def test_a_fault_of_ours_with_one_pod_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    async with observing() as world:
+        world.network.answers["10.244.1.7"] = RuntimeError("a fault")
+        world.network.answers["10.244.1.8"] = REPORT
+        world.observer.upsert(pod())
+        world.observer.upsert(pod("other-5f-1", podIP="10.244.1.8", **_of("other")))
+        await world.told()
+        assert world.changed == ["team/other"]
+        world.network.answers["10.244.1.7"] = REPORT
+        await world.told()
+        assert world.changed == ["team/other", KEY]
+    assert "a fault" in caplog.text
+
+
+def _of(name: str) -> dict[str, Any]:
+    """Metadata of a pod of another deployment."""
+    return {
+        "labels": {**LABELS, "app.kubernetes.io/instance": name},
+        "ownerReferences": [{"kind": "ReplicaSet", "name": f"{name}-5f", "controller": True}],
+    }
 
 
 async def test_replicas_are_told_together_and_one_that_is_silent_holds_up_nobody() -> None:
