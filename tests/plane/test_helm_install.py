@@ -14,6 +14,7 @@ import pytest
 from tests.controlplane.tools import CHART, helm
 from tests.plane.models import LLAMA_8B, deployment
 
+from vllm_operator.api.observations import DATA_KEY, write_observations
 from vllm_operator.runtime.certificates import issue
 
 if TYPE_CHECKING:
@@ -75,6 +76,19 @@ def test_an_upgrade_keeps_the_certificate_that_the_operator_has_made(
 
     assert api.get("Secret", f"{NAME}-webhook-tls", namespace)["data"] == made
     assert api.get("ValidatingWebhookConfiguration", NAME)["webhooks"][0]["clientConfig"]["caBundle"] == CA_BUNDLE
+
+
+def test_an_upgrade_keeps_what_was_observed_and_uninstalling_takes_it_away(
+    api: Api, namespace: str, run_helm: Callable[..., str]
+) -> None:
+    kept = {DATA_KEY: write_observations([])}
+    api.patch("ConfigMap", f"{NAME}-observations", {"data": kept}, namespace)
+
+    run_helm("upgrade", RELEASE, str(CHART), "--set=logLevel=debug")
+    assert api.get("ConfigMap", f"{NAME}-observations", namespace)["data"] == kept
+
+    run_helm("uninstall", RELEASE)
+    assert api.find("ConfigMap", f"{NAME}-observations", namespace) is None
 
 
 def test_uninstalling_keeps_the_crd_and_what_users_made(api: Api, namespace: str, run_helm: Callable[..., str]) -> None:

@@ -10,7 +10,6 @@ import ipaddress
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
-from yarl import URL
 
 from vllm_operator.models.engine_report import ReportError, read_reports
 
@@ -101,7 +100,8 @@ class Scraper:
             ScrapeError: it does not answer in time, or what it answers is not used.
         """
         try:
-            return read_reports(await self._text(URL.build(scheme="http", host=address, port=port, path=METRICS_PATH)))
+            host = f"[{address}]" if ":" in address else address
+            return read_reports(await self._text(f"http://{host}:{port}{METRICS_PATH}"))
         except ReportError as error:
             raise ScrapeError(error.fault.value, str(error), answered=error.fault != "NotReady") from None
         except TimeoutError:
@@ -111,7 +111,7 @@ class Scraper:
             text = f"{METRICS_PATH} cannot be read: {type(error).__name__}"
             raise ScrapeError("Unreachable", text, answered=False) from None
 
-    async def _text(self, url: URL) -> str:
+    async def _text(self, url: str) -> str:
         assert self._session is not None, "use Scraper as an async context manager"
         async with self._session.get(url, allow_redirects=False) as response:
             _check(response)
