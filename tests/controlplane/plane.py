@@ -353,6 +353,17 @@ def free_ports(count: int) -> list[int]:
             held.close()
 
 
+def still_free(port: int) -> int:
+    """Return the port if nobody listens or is connected there, else another one."""
+    with socket.socket() as held:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            held.bind(("127.0.0.1", port))
+        except OSError:
+            return free_ports(1)[0]
+    return port
+
+
 def service_account_token(plane: ControlPlane | GivenCluster | RealNode, namespace: str, name: str) -> str:
     """Return a token of a ServiceAccount, as the kubelet would project it."""
     command = [str(plane.kubectl), f"--kubeconfig={plane.kubeconfig}", "create", "token", name]

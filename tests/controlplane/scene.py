@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 from tests.controlplane.build import ROOT
 from tests.controlplane.client import Api
-from tests.controlplane.plane import die_with_parent, free_ports, service_account_token
+from tests.controlplane.plane import die_with_parent, free_ports, service_account_token, still_free
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -124,6 +124,8 @@ class Scene:
 
     def spawn_operator(self) -> None:
         """Start the operator and wait for nothing."""
+        # Somebody's connection may have taken a port meanwhile, when the operator has not run for a while.
+        self.http_port, self.webhook_port = (still_free(port) for port in (self.http_port, self.webhook_port))
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "vllm_operator", "run"],
