@@ -35,17 +35,18 @@ LEAST_RESIDUAL_GIB: Final = 0.05
 """A residual below is within what two identical starts differ by, and is not worth another figure."""
 
 SimilarityClass = tuple[object, ...]
+_Fields = tuple[object, ...]
 
 
 class Observations:
     """What was observed, at most `MOST_OBSERVATIONS` of it; never changes: `with_one` returns another."""
 
     def __init__(self, observations: Iterable[Observation] = ()) -> None:
-        newest = sorted(observations, key=lambda one: one.observed_at, reverse=True)[:MOST_OBSERVATIONS]
-        self._by_key: dict[ObservationKey, Observation] = {}
-        for one in newest:
-            known = self._by_key.get(one.key)
-            self._by_key[one.key] = one if known is None else merged(known, one)
+        self._by_key: dict[_Fields, Observation] = {}
+        for one in sorted(observations, key=_age, reverse=True):
+            known = self._by_key.get(_fields(one.key))
+            if known is not None or len(self._by_key) < MOST_OBSERVATIONS:
+                self._by_key[_fields(one.key)] = one if known is None else merged(known, one)
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -58,19 +59,30 @@ class Observations:
 
         Off the network a plan has only a branch's name, or none.
         """
-        known = self._by_key.get(key)
+        known = self._by_key.get(_fields(key))
         if known is not None or (key.revision is not None and _COMMIT.fullmatch(key.revision)):
             return known
-        key = key.model_copy(update={"revision": None})
-        return next((one for one in self if one.key.model_copy(update={"revision": None}) == key), None)
+        return self._of_any_commit.get(_fields(key)[1:])
 
     def with_one(self, fresh: Observation) -> Observations:
         """Return these with one more; themselves where it says nothing new."""
-        known = self._by_key.get(fresh.key)
+        fields = _fields(fresh.key)
+        known = self._by_key.get(fields)
         one = merged(known, fresh) if known is not None else fresh
         if one is known:
             return self
-        return Observations([one, *(other for other in self._by_key.values() if other.key != one.key)])
+        more = Observations()
+        more._by_key = {**self._by_key, fields: one}
+        if len(more._by_key) > MOST_OBSERVATIONS:
+            del more._by_key[min(more._by_key, key=lambda found: _age(more._by_key[found]))]
+        return more
+
+    @cached_property
+    def _of_any_commit(self) -> Mapping[_Fields, Observation]:
+        """The newest observation by all of its key but the commit."""
+        return {
+            fields[1:]: self._by_key[fields] for fields in sorted(self._by_key, key=lambda one: _age(self._by_key[one]))
+        }
 
     def residuals_bytes(self, key: ObservationKey, *, predicted_by: str) -> tuple[int, ...]:
         """Return by how much similar starts had more (less: negative) than predicted, as this version predicts."""
@@ -84,6 +96,15 @@ class Observations:
             if abs(residual) <= LARGEST_RESIDUAL_SHARE * one.key.gpu_memory_bytes:
                 found.setdefault((one.predicted_by, *_similarity(one.key)), []).append(residual)
         return {similar: tuple(residuals) for similar, residuals in found.items()}
+
+
+def _fields(key: ObservationKey) -> _Fields:
+    """Return a key's fields, the commit first; many times as fast to compare as the model."""
+    return (key.revision, *(value for name, value in key if name != "revision"))
+
+
+def _age(observation: Observation) -> str:
+    return observation.observed_at
 
 
 def _similarity(key: ObservationKey) -> SimilarityClass:
