@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 OPERATOR = "system:serviceaccount:vllm-operator:vllm-operator"
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 SERVER_ERRORS = 500
+"""The first code that says that the server, not the request, is at fault."""
 OVERLOADED = frozenset({408, 429})
 ELECTION = "leases"
 """The leader renews its Lease every 2 s, whatever else goes on."""

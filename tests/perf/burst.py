@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 MANAGER = "vllm-operator"
 SECONDS_EACH = 0.5
 """The longest that is waited for, per resource."""
-CREATED = ("patch deployments", "patch services", "patch vllmdeployments/status")
+SERVICES = "patch services"
+CREATED = ("patch deployments", SERVICES, "patch vllmdeployments/status")
 CHANGED = ("patch deployments", "patch vllmdeployments/status")
 """What is written for one resource; a change of the workload leaves its Service alone."""
 

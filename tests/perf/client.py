@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import aiohttp
+from tests.perf.audit import SERVER_ERRORS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -23,7 +24,6 @@ APPLY = "application/apply-patch+yaml"
 MERGE = "application/merge-patch+json"
 _METADATA_ONLY = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json"
 _PAGE = 500
-SERVER_ERRORS = 500
 RETRY_SECONDS = 0.5
 """The operator's first back-off."""
 

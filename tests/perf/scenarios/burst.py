@@ -93,12 +93,12 @@ def _section(
     )
     section.note("rate", median(one.per_second for one in bursts), "/s")
     section.note("rate of the bare client", bursts[0].count / median(runs.bare_seconds), "/s")
-    section.at_most(
-        "all Deployments are there after",
-        median(one.deployments_seconds for one in bursts),
-        LONGEST_DEPLOYMENTS_SECONDS,
-        unit="s",
-    )
+    deployments_seconds = median(one.deployments_seconds for one in bursts)
+    if burst.SERVICES in each:
+        # A slow Service must not hold up another resource's Deployment.
+        section.at_most("all Deployments are there after", deployments_seconds, LONGEST_DEPLOYMENTS_SECONDS, unit="s")
+    else:
+        section.note("all Deployments are there after", deployments_seconds, "s")
     for kind in each:
         section.equal(f"writes: {kind}", [one.writes[kind] for one in bursts], [one.count for one in bursts])
     others = [sum(one.writes.values()) - sum(one.writes[kind] for kind in each) for one in bursts]
