@@ -26,6 +26,15 @@ STARTED_WITHIN_SECONDS = 400
 KV_BYTES_PER_TOKEN = 2048
 """2 layers of 2 key and value heads of 64 elements of float32."""
 CONTEXT = 2048
+KNOBS = {
+    "maxNumSeqs": 8,
+    "maxNumBatchedTokens": 2048,
+    "toolCalling": "hermes",
+    "reasoning": "qwen3",
+    "speculative": {"method": "ngram", "tokens": 2},
+    "extraArgs": ["--seed", "7"],
+}
+"""Every knob that makes the planner set a flag and that the CPU build can run; tests/vllm has vLLM's parser try all."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +54,7 @@ class Served:
 @pytest.fixture(scope="module")
 def served(engines: Engines) -> Iterator[Served]:
     api = engines.api
-    api.create(model(MODEL, workload={"contextLength": CONTEXT, "concurrency": 4}))
+    api.create(model(MODEL, workload={"contextLength": CONTEXT, "concurrency": 4}, engine=KNOBS))
     settled = api.wait("VLLMDeployment", MODEL, is_settled, NAMESPACE, seconds=STARTED_WITHIN_SECONDS)
     assert condition(settled, "Ready")["status"] == "True", condition(settled, "Degraded")
     spec = api.get("Service", MODEL, NAMESPACE)["spec"]

@@ -9,7 +9,7 @@ from pathlib import Path
 from tests.node.machine import CGROUPS, CONTROLLERS, OPTIONAL_CONTROLLERS
 
 PREFIX = "vllm-operator-node-"
-REMOVED_WITHIN_SECONDS = 15
+REMOVED_WITHIN_SECONDS = 30
 
 
 def name_of(keeper: int) -> str:
@@ -29,7 +29,7 @@ def remove(name: str) -> None:
     """Remove the cgroup, the deepest first; its processes have been killed, and the last may still be going.
 
     Raises:
-        OSError: it is still in use after 15 s.
+        OSError: it is still in use after 30 s.
     """
     deadline = time.monotonic() + REMOVED_WITHIN_SECONDS
     for hierarchy in _hierarchies():

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from tests.controlplane.pki import KeyPair
 
 READY_WITHIN_SECONDS = 90
-GONE_WITHIN_SECONDS = 30
+GONE_WITHIN_SECONDS = 180
+"""Its images and containers may be gigabytes of files."""
 
 
 class NodeError(Exception):

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.node
 
-GONE_WITHIN_SECONDS = 30
+GONE_WITHIN_SECONDS = 60
 READY_WITHIN_SECONDS = 90
 
 
