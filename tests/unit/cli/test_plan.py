@@ -65,6 +65,58 @@ class TestExitCodes:
         assert capsys.readouterr().out.startswith("vllm-operator ")
 
 
+PAIR = (node("H100", "h100-0", 8), node("H100", "h100-1", 8))
+SETS = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "leaderworkersets.leaderworkerset.x-k8s.io"},
+}
+
+
+class TestSeveralNodes:
+    def test_a_model_that_exceeds_a_node_needs_leaderworkersets(
+        self, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = written(tmp_path, deployment(LLAMA_405B), *PAIR)
+        assert main(["plan", "-f", path]) == 3
+        assert "install LeaderWorkerSet" in " ".join(capsys.readouterr().out.split())
+
+    def test_the_user_may_say_that_they_are_there(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        path = written(tmp_path, deployment(LLAMA_405B), *PAIR)
+        assert main(["plan", "-f", path, "--multi-node", "--explain"]) == 0
+        shown = capsys.readouterr().out
+        assert "Fits on 2 nodes with 8 × NVIDIA-H100-80GB-HBM3 each" in shown
+        assert "--nnodes 2" in shown
+        assert "LeaderWorkerSet llama" in shown
+
+    @pytest.mark.parametrize("beside", ["the-deployment", "the-nodes"])
+    def test_their_definition_among_the_objects_says_it_too(self, beside: str, tmp_path: Path) -> None:
+        nodes = tmp_path / "nodes.yaml"
+        theirs = [SETS] if beside == "the-nodes" else []
+        nodes.write_text(yaml.safe_dump_all([*PAIR, *theirs]))
+        ours = [SETS] if beside == "the-deployment" else []
+        path = written(tmp_path, deployment(LLAMA_405B), *ours)
+        assert main(["plan", "-f", path, "--nodes", str(nodes)]) == 0
+
+    def test_another_definition_says_nothing(self, tmp_path: Path) -> None:
+        other = {**SETS, "metadata": {"name": "jobsets.jobset.x-k8s.io"}}
+        assert main(["plan", "-f", written(tmp_path, deployment(LLAMA_405B), *PAIR, other)]) == 3
+
+    @pytest.mark.parametrize("output", ["json", "yaml"])
+    def test_the_document_counts_nodes(self, output: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        path = written(tmp_path, deployment(LLAMA_405B), *PAIR)
+        assert main(["plan", "-f", path, "--multi-node", "-o", output]) == 0
+        plan = yaml.safe_load(capsys.readouterr().out)["plan"]
+        assert (plan["gpusPerReplica"], plan["nodesPerReplica"], plan["pipelineParallelSize"]) == (16, 2, 2)
+
+    def test_what_is_rendered_is_a_leaderworkerset(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        path = written(tmp_path, deployment(LLAMA_405B), *PAIR)
+        assert main(["render", "-f", path, "--multi-node"]) == 0
+        kinds = [obj["kind"] for obj in yaml.safe_load_all(capsys.readouterr().out)]
+        assert "LeaderWorkerSet" in kinds
+        assert "Deployment" not in kinds
+
+
 class TestBadInput:
     def refused(self, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
         assert main([*arguments]) == 2

@@ -25,6 +25,15 @@ def deployment_of(spec: Mapping[str, Any], name: str = "example") -> VLLMDeploym
     )
 
 
+def known_to_kubernetes(obj: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what Kubernetes' own schemas can judge of an object: of a LeaderWorkerSet its pods."""
+    if obj["kind"] != "LeaderWorkerSet":
+        return [dict(obj)]
+    templates = obj["spec"]["leaderWorkerTemplate"]
+    pods = (templates["leaderTemplate"], templates["workerTemplate"])
+    return [{"apiVersion": "v1", "kind": "Pod", **pod} for pod in pods]
+
+
 def plan_of(
     *,
     args: tuple[str, ...] = ("org/name", "--max-model-len", "8192"),

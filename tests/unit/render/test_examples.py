@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import kubernetes_validate
 import pytest
 import yaml
+from tests.unit.render.plans import known_to_kubernetes
 
 from vllm_operator.api.v1alpha1 import KIND, BatchingMode, VLLMDeployment, parse_deployment
 from vllm_operator.cluster.documents import read_inventory
 from vllm_operator.models.catalogue import lookup
 from vllm_operator.models.source.given import facts_of_config_map
-from vllm_operator.planning.decide import plan
+from vllm_operator.planning.decide import Capabilities, plan
 from vllm_operator.planning.plan import OomRisk, Plan, Verdict
 from vllm_operator.render.objects import render
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from vllm_operator.models.facts import ModelFacts
 
 EXAMPLES = Path(__file__).resolve().parents[3] / "manifests" / "examples"
-NODES = ("nodes", "nodes-shared")
+NODES = ("nodes", "nodes-shared", "nodes-pair")
+ALL_THERE_IS = Capabilities(leader_worker_sets=True)
 SAMPLES = sorted(path.stem for path in EXAMPLES.glob("*.yaml") if path.stem not in NODES)
 ANSWERS = {
     "auto-adjust": (Verdict.FITS, OomRisk.MEDIUM),
@@ -50,7 +52,9 @@ def _all_planned(name: str) -> list[tuple[VLLMDeployment, Plan]]:
     documents = _documents(name)
     inventory = read_inventory(document for nodes in NODES for document in _documents(nodes))
     deployments = [parse_deployment(document) for document in documents if document["kind"] == KIND]
-    return [(each, plan(each.spec, _facts(each, documents), inventory)) for each in deployments]
+    return [
+        (each, plan(each.spec, _facts(each, documents), inventory, capabilities=ALL_THERE_IS)) for each in deployments
+    ]
 
 
 def _planned(name: str) -> tuple[VLLMDeployment, Plan]:
@@ -103,4 +107,5 @@ def test_a_sample_that_fits_renders_to_valid_objects(name: str) -> None:
         if planned.verdict is not Verdict.FITS:
             continue
         for obj in render(planned, deployment, namespace="default", name=deployment.metadata.name):
-            kubernetes_validate.validate(obj, kubernetes_validate.latest_version(), strict=True)
+            for known in known_to_kubernetes(obj):
+                kubernetes_validate.validate(known, kubernetes_validate.latest_version(), strict=True)
