@@ -61,6 +61,22 @@ def foreign(scene: Scene) -> Iterator[None]:
     scene.start_operator()
 
 
+@pytest.fixture(scope="module")
+def sets(scene: Scene) -> Iterator[None]:
+    """The cluster serves LeaderWorkerSets, and the operator knows it from its start."""
+    from tests.controlplane import foreign_kinds
+
+    kind = "LeaderWorkerSet"
+    ours = [] if foreign_kinds.present(scene.api, [kind]) else [kind]
+    scene.stop_operator()
+    foreign_kinds.install(scene.api, ours)
+    scene.start_operator()
+    yield
+    scene.stop_operator()
+    foreign_kinds.remove(scene.api, ours)
+    scene.start_operator()
+
+
 @pytest.fixture
 def own_nodes(api: Api) -> Iterator[Callable[..., None]]:
     """Add nodes for one test, which takes this before its namespace: pods only go while their node is there."""

@@ -20,10 +20,11 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.control_plane
 
-NODES = ("nodes", "nodes-shared")
+NODES = ("nodes", "nodes-shared", "nodes-pair")
 SAMPLES = sorted(path.stem for path in EXAMPLES.glob("*.yaml") if path.stem not in NODES)
 REFUSED = "llama-405b"
-ALWAYS = frozenset({"Deployment", "Service", "PodMonitor"})
+ALWAYS = frozenset({"Service", "PodMonitor"})
+WORKLOADS = frozenset({"Deployment", "LeaderWorkerSet"})
 CLUSTER_SCOPED = ("Node", "PriorityClass")
 
 
@@ -67,9 +68,10 @@ SHOWN = {
     "source-s3": _shown('"s3://models/qwen3-8b"'),
     "speculative": _shown('"--speculative-config"'),
     "time-slicing": _shown('"--gpu-memory-utilization", "0.45"'),
+    "two-nodes": _shown('"--nnodes", "2"', "LeaderWorkerSet", "PersistentVolumeClaim"),
     "two-replicas": _shown('"maxUnavailable": 1', "PodDisruptionBudget"),
 }
-CHILDREN = sorted(ALWAYS.union(*(shown.kinds for shown in SHOWN.values())))
+CHILDREN = sorted((ALWAYS | WORKLOADS).union(*(shown.kinds for shown in SHOWN.values())))
 
 
 def _documents(name: str) -> list[dict[str, Any]]:
@@ -77,14 +79,14 @@ def _documents(name: str) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def applied(scene: Scene, foreign: None) -> Iterator[str]:
+def applied(scene: Scene, foreign: None, sets: None) -> Iterator[str]:
     """A namespace in which every sample but the refused one has been created, and what they need."""
     api, namespace, shared = scene.api, f"t-{uuid4().hex[:8]}", []
     api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})
     for name, keys in (("hf", ("token",)), ("s3", ("access-key", "secret-key"))):
         secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace}}
         api.create({**secret, "stringData": dict.fromkeys(keys, "made up")})
-    for document in (each for name in ("nodes-shared", *SAMPLES) if name != REFUSED for each in _documents(name)):
+    for document in (each for name in (*NODES[1:], *SAMPLES) if name != REFUSED for each in _documents(name)):
         if document["kind"] in CLUSTER_SCOPED:
             shared.append(document)
         else:
@@ -121,7 +123,8 @@ def test_a_sample_is_admitted_and_becomes_what_it_shows(api: Api, applied: str, 
     for name in names:
         api.wait("VLLMDeployment", name, _is_rendered, applied)
         owned = {kind: _owned_by(api, kind, name, applied) for kind in CHILDREN}
-        assert {kind for kind, objects in owned.items() if objects} == ALWAYS | shown.kinds
+        runs = (shown.kinds & WORKLOADS) or {"Deployment"}
+        assert {kind for kind, objects in owned.items() if objects} == ALWAYS | runs | shown.kinds
         assert shown.text in json.dumps(owned, sort_keys=True)
 
 

@@ -13,7 +13,7 @@ from tests.plane.models import LLAMA_8B, LLAMA_405B, deployment
 from tests.plane.test_verdicts import WORKLOAD, is_ready
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from tests.controlplane.client import Api
     from tests.controlplane.scene import Scene
@@ -30,19 +30,6 @@ POOL = {"pool": "pair"}
 def pair(own_nodes: Callable[..., None]) -> None:
     """Two nodes of eight GPUs, which no other test's pods run on: those ask for no such label."""
     own_nodes(*(gpu_node(f"pair-{number}", gpus=8, labels=POOL) for number in range(2)))
-
-
-@pytest.fixture(scope="module")
-def sets(scene: Scene) -> Iterator[None]:
-    """The cluster serves LeaderWorkerSets, and the operator knows it from its start."""
-    ours = [] if foreign_kinds.present(scene.api, [SET]) else [SET]
-    scene.stop_operator()
-    foreign_kinds.install(scene.api, ours)
-    scene.start_operator()
-    yield
-    scene.stop_operator()
-    foreign_kinds.remove(scene.api, ours)
-    scene.start_operator()
 
 
 def _wanted(namespace: str, model: str = LLAMA_405B, **sections: Any) -> dict[str, Any]:
@@ -117,20 +104,18 @@ def test_its_pods_land_on_the_nodes_planned_and_only_the_leader_serves(
     assert (plan["tensorParallelSize"], plan["pipelineParallelSize"]) == (8, 2)
 
 
-def test_a_worker_that_fails_is_told_of_the_deployment(api: Api, pair: None, namespace: str, sets: None) -> None:
-    api.create(_wanted(namespace))
-    workload = api.wait(SET, "model", bool, namespace)
-    _, worker = make_group(api, workload)
-    api.wait("Pod", worker, lambda pod: bool(pod["spec"].get("nodeName")), namespace)
-
-    failed = {"state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}}
-    container = {"name": "engine", "image": "none", "imageID": "", "ready": False, "restartCount": 0, **failed}
-    api.patch("Pod", worker, {"status": {"containerStatuses": [container]}}, namespace, subresource="status")
+def test_what_a_worker_dies_of_is_told_of_the_deployment(api: Api, pair: None, namespace: str, sets: None) -> None:
+    words = "torch.OutOfMemoryError: CUDA out of memory."
+    marks = {"fail": "CrashLoopBackOff", "fails-with": "--headless", "last-words": words}
+    annotations = {f"vllm-operator.test/{name}": value for name, value in marks.items()}
+    api.create(_wanted(namespace, podTemplate={"metadata": {"annotations": annotations}}))
+    make_group(api, api.wait(SET, "model", bool, namespace))
 
     told = api.wait(
         "VLLMDeployment", "model", lambda obj: condition(obj, "Degraded").get("status") == "True", namespace
     )
-    assert condition(told, "Degraded")["reason"] == "ImagePullFailed"
+    assert condition(told, "Degraded")["reason"] == "OutOfGpuMemory"
+    assert "model-0-1" in condition(told, "Degraded")["message"]
 
 
 def test_what_is_edited_is_restored_replicas_follow_kubectl_scale_and_an_unchanged_spec_keeps_its_pods(
