@@ -7,6 +7,7 @@ Several nodes are tried last, from the fewest up, where nothing fits on one.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -122,13 +123,42 @@ def search_groups(
     that take as much of a node as any.
     """
     judged: list[Candidate] = []
-    joining = [capacity for capacity in classes if capacity.gpu_class.joins_devices]
+    joining = [
+        (capacity, _fewest_nodes(question, capacity)) for capacity in classes if capacity.gpu_class.joins_devices
+    ]
     for nodes in range(FEWEST_NODES, MOST_NODES + 1):
-        for capacity in joining:
+        for capacity in (capacity for capacity, fewest in joining if nodes >= fewest):
             judged.extend(_judge_shapes(question, capacity, nodes, whole_nodes=whole_nodes))
         if any(_meets_workload(question, candidate) for candidate in judged):
             break
     return sorted(judged, key=lambda candidate: _preference(question, candidate))
+
+
+def _fewest_nodes(question: Question, capacity: ClassCapacity) -> int:
+    """The number of nodes below which not even whole ones hold the workload; beyond the most where none does.
+
+    Looked for by halves: more nodes leave less for each GPU to hold.
+    """
+    return (
+        bisect_left(
+            range(FEWEST_NODES, MOST_NODES + 1),
+            True,
+            key=lambda nodes: _whole_nodes_may_hold(question, capacity, nodes),
+        )
+        + FEWEST_NODES
+    )
+
+
+def _whole_nodes_may_hold(question: Question, capacity: ClassCapacity, nodes: int) -> bool:
+    """Whether the workload fits the memory of that many whole nodes; True where no such shape can be judged."""
+    shapes = shapes_over(nodes, question.request, capacity.most_gpus_on_a_node)
+    most = max((shape.gpus_per_node for shape in shapes), default=0)
+    for shape in (shape for shape in shapes if shape.gpus_per_node == most):
+        whole_experts = _runs_whole_experts(question, shape.tensor, shape.data)
+        candidate = _judge(question, capacity, replace(shape, expert=whole_experts))
+        if not candidate.problems:
+            return candidate.need is None or candidate.need.fits
+    return True
 
 
 def _judge_shapes(question: Question, capacity: ClassCapacity, nodes: int, *, whole_nodes: bool) -> Iterator[Candidate]:
