@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 from tests.controlplane.client import condition
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from tests.node.scene import NodeScene
 
 NAMESPACE: Final = "models"
+REACHED_WITHIN_SECONDS: Final = 30
 KV_WORDS: Final = (
     "ValueError: To serve at least one request with the model's max seq len (4096), (0.50 GiB KV cache is needed, which"
     " is larger than the available KV cache memory (0.25 GiB). Based on the available memory, the estimated maximum"
@@ -71,9 +73,18 @@ def is_degraded(obj: dict[str, Any]) -> bool:
 
 
 def service_address(scene: NodeScene, name: str) -> str:
-    """Return `host:port` of a model's Service."""
+    """Return `host:port` of a model's Service, once kube-proxy leads there: it may be a second behind the pods."""
     spec = scene.api.get("Service", name, NAMESPACE)["spec"]
-    return f"{spec['clusterIP']}:{spec['ports'][0]['port']}"
+    address = f"{spec['clusterIP']}:{spec['ports'][0]['port']}"
+    deadline = time.monotonic() + REACHED_WITHIN_SECONDS
+    while True:
+        try:
+            request(scene.plane.pid, "GET", address, "/health")
+        except OSError:
+            assert time.monotonic() < deadline, f"nobody answers at {address}"
+            time.sleep(0.1)
+        else:
+            return address
 
 
 def ask(scene: NodeScene, name: str, method: str, path: str) -> tuple[int, str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import queue
 import threading
 import time
+from http.client import HTTPException
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.node.network import request
+from tests.node.network import NodeConnection
 from tests.node.served import NAMESPACE, is_ready, pods, service_address
 
 if TYPE_CHECKING:
@@ -17,6 +20,7 @@ pytestmark = [pytest.mark.node, pytest.mark.usefixtures("models")]
 
 TOKENS_A_SECOND = 20
 """What the stand-in streams."""
+LONG_REQUESTS = 8
 LONG_SECONDS = 20
 """Longer than the rendered preStop of 15 s: the last five are streamed while vLLM is shutting down."""
 
@@ -28,6 +32,7 @@ class Requests:
         self._pid = scene.plane.pid
         self._address = service_address(scene, name)
         self._threads: list[threading.Thread] = []
+        self.accepted_by: queue.Queue[str] = queue.Queue()
         self.finished = 0
         self.failures: list[str] = []
 
@@ -38,17 +43,24 @@ class Requests:
         thread.start()
 
     def _stream(self, tokens: int) -> None:
-        body = {"model": "drained", "max_tokens": tokens, "stream": True}
+        host, _, port = self._address.partition(":")
+        connection = NodeConnection(self._pid, host, int(port), timeout=60)
+        body = json.dumps({"model": "drained", "max_tokens": tokens, "stream": True})
         try:
-            status, text = request(self._pid, "POST", self._address, "/v1/chat/completions", body, timeout=60)
-        except (OSError, EOFError) as error:
+            connection.request("POST", "/v1/chat/completions", body)
+            response = connection.getresponse()
+            self.accepted_by.put(response.headers["Standin-Pod"])
+            text = response.read().decode()
+        except (OSError, HTTPException) as error:
             self.failures.append(f"{type(error).__name__}: {error}")
             return
+        finally:
+            connection.close()
         received = text.count("data: {")
-        if status == 200 and received == tokens and text.rstrip().endswith("[DONE]"):
+        if response.status == 200 and received == tokens and text.rstrip().endswith("[DONE]"):
             self.finished += 1
         else:
-            self.failures.append(f"HTTP {status} after {received} of {tokens} tokens")
+            self.failures.append(f"HTTP {response.status} after {received} of {tokens} tokens")
 
     def join(self) -> None:
         """Wait for all answers."""
@@ -63,12 +75,11 @@ class Requests:
 
 def test_no_accepted_request_is_lost_when_a_pod_goes(scene: NodeScene) -> None:
     scene.api.wait("VLLMDeployment", "drained", is_ready, NAMESPACE, seconds=60)
-    before = pods(scene, "drained")
-    assert len(before) == 2
+    assert len(pods(scene, "drained")) == 2
     requests = Requests(scene, "drained")
-    for _ in range(8):
+    for _ in range(LONG_REQUESTS):
         requests.start(LONG_SECONDS)
-    gone = before[0]["metadata"]["name"]
+    gone, *_ = [requests.accepted_by.get(timeout=30) for _ in range(LONG_REQUESTS)]
 
     scene.api.delete("Pod", gone, NAMESPACE)
 

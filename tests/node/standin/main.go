@@ -173,6 +173,7 @@ func (s *server) complete(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Standin-Pod", os.Getenv("HOSTNAME"))
 	for token := range wanted.MaxTokens {
 		fmt.Fprintf(w, "data: {\"choices\":[{\"index\":0,\"delta\":{\"content\":\"%d \"}}]}\n\n", token)
 		w.(http.Flusher).Flush()
