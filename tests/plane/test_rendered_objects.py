@@ -25,6 +25,7 @@ pytestmark = pytest.mark.control_plane
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "render"
 CASES = sorted(path.name for path in GOLDEN.iterdir())
 
+
 def _rendered(case: str) -> list[dict[str, Any]]:
     objects: list[dict[str, Any]] = list(yaml.safe_load_all((GOLDEN / case / "objects.yaml").read_text()))
     return objects
