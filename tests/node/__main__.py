@@ -101,7 +101,9 @@ def down() -> int:
 
 def serve() -> None:
     """Run a node in the foreground until SIGTERM or Ctrl-C."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # Also SIGINT: a shell that starts this in the background has it ignored, and Python would leave it so.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
     with RealNode() as node:
         part = KUBECONFIG.with_suffix(".part")
         shutil.copy(node.kubeconfig, part)

@@ -91,9 +91,19 @@ def _rendered(case: str, namespace: str) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("case", sorted({path.name for path in GOLDEN.iterdir()} - set(NOT_RESTRICTED)))
 def test_rendered_pods_are_admitted_under_restricted_pod_security(api: Api, restricted: str, case: str) -> None:
-    (deployment,) = (obj for obj in _rendered(case, restricted) if obj["kind"] == "Deployment")
-    template = deployment["spec"]["template"]
-    # A pod that brings its own ServiceAccount is not admitted before that exists.
-    template["spec"].pop("serviceAccountName", None)
-    metadata = {**template["metadata"], "name": "example", "namespace": restricted}
-    api.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}, dry_run=True)
+    templates = [template for obj in _rendered(case, restricted) for template in _pod_templates(obj)]
+    assert templates
+    for template in templates:
+        # A pod that brings its own ServiceAccount is not admitted before that exists.
+        template["spec"].pop("serviceAccountName", None)
+        metadata = {**template["metadata"], "name": "example", "namespace": restricted}
+        api.create({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"]}, dry_run=True)
+
+
+def _pod_templates(obj: dict[str, Any]) -> list[dict[str, Any]]:
+    if obj["kind"] == "Deployment":
+        return [obj["spec"]["template"]]
+    if obj["kind"] == "LeaderWorkerSet":
+        group = obj["spec"]["leaderWorkerTemplate"]
+        return [group["leaderTemplate"], group["workerTemplate"]]
+    return []

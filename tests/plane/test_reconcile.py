@@ -92,8 +92,9 @@ def test_a_longer_context_rolls_the_deployment_once(api: Api, namespace: str, re
 def test_a_restarted_operator_finds_nothing_to_write(
     scene: Scene, api: Api, namespace: str, ready: dict, restarted: None
 ) -> None:
-    version = api.get("VLLMDeployment", "model", namespace)["metadata"]["resourceVersion"]
     scene.stop_operator()
+    # What was being written when it was told to stop has been finished.
+    version = api.get("VLLMDeployment", "model", namespace)["metadata"]["resourceVersion"]
     writes = operator_writes(scene, namespace)
     scene.start_operator()
     # A second resource is reconciled behind the first: when it is ready, the first has been looked at.
