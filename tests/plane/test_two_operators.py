@@ -26,9 +26,9 @@ TAKE_OVER_SECONDS = 20.0
 HAND_OVER_SECONDS = 8.0
 """Drain, release and the next look, two seconds later at most, on two busy cores: half of what an expiry takes."""
 SEED = int(os.environ.get("SOAK_SEED", "9"))
-HELD_UP: dict[str, Callable[[Scene], object]] = {"stopped": lambda operator: operator.pause_operator()}
+HELD_UP: dict[str, Callable[[Scene], object]] = {"killed": lambda operator: operator.stop_operator(kill=True)}
 if "SOAK_KILLS" in os.environ:
-    HELD_UP["killed"] = lambda operator: operator.stop_operator(kill=True)
+    HELD_UP["stopped"] = lambda operator: operator.pause_operator()
 
 
 @pytest.fixture

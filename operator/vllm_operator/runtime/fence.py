@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vllm_operator.runtime.guarded_body import MAY_SEND
 from vllm_operator.runtime.kube import Unreachable
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Fenced:
         seconds = self.seconds_left()
         if seconds <= 0:
             raise NotLeading("this replica does not lead and may not write")
+        guard = MAY_SEND.set(lambda: self.seconds_left() > 0)
         try:
             async with asyncio.timeout(None if math.isinf(seconds) else seconds):
                 yield
@@ -78,3 +80,5 @@ class Fenced:
             raise NotLeading(
                 f"the API server did not answer within the {seconds:.1f} s that were left to lead"
             ) from None
+        finally:
+            MAY_SEND.reset(guard)

@@ -20,6 +20,7 @@ from vllm_operator.api.v1alpha1 import GROUP, PLURAL, VERSION
 from vllm_operator.render.labels import MANAGER
 from vllm_operator.runtime.answers import NotJson, parse_json
 from vllm_operator.runtime.connection import authorization, load_configuration, transport_security
+from vllm_operator.runtime.guarded_body import GuardedBody
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -327,8 +328,7 @@ class AiohttpKube:
         headers = {**self._headers(), "Accept": accept}
         data = None
         if body is not None:
-            headers["Content-Type"] = content_type
-            data = json.dumps(body).encode()
+            data = GuardedBody(json.dumps(body).encode(), content_type=content_type)
         try:
             async with self._open().request(method, url, headers=headers, data=data) as response:
                 self._answered(method, plural_of(path), response.status)
