@@ -2,6 +2,7 @@
 
 CPU milliseconds of `plan()` for 13 models × 4 contexts × 4 concurrencies, in a random but repeatable order, on clusters
 of 10 GPU classes. The first 300 questions meet models and GPUs for the first time, as after a start of the operator.
+Refused questions are those that no class holds: all suggestions are searched for, which is the most work there is.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 from tests.unit.planning.fleets import CARDS, facts, inventory, node, spec
 
 from vllm_operator.planning.decide import plan
+from vllm_operator.planning.plan import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,6 +39,16 @@ MODELS = (
     "google/gemma-3-12b-it",
     "openai/gpt-oss-20b",
     "BAAI/bge-m3",
+)
+REFUSED_MODELS = (
+    "deepseek-ai/DeepSeek-R1",
+    "meta-llama/Llama-3.1-405B-Instruct",
+    "meta-llama/Llama-3.3-70B-Instruct",
+)
+REFUSED_WORKLOADS = tuple(
+    {"contextLength": context, "concurrency": concurrency}
+    for context in (32768, 131072)
+    for concurrency in (256, 1024, 2048)
 )
 
 
@@ -61,6 +73,26 @@ def planning_times(cluster: Inventory, questions: int = QUESTIONS) -> PlanningTi
     return PlanningTimes(median_ms=statistics.median(found), p99_ms=found[int(0.99 * len(found))], longest_ms=found[-1])
 
 
+def refused_times(cluster: Inventory) -> PlanningTimes:
+    """Measure the questions that nothing in the cluster holds.
+
+    Raises AssertionError where one of them fits: its time would be that of another kind of question.
+    """
+    found = sorted(_times_of_refused(cluster))
+    return PlanningTimes(median_ms=statistics.median(found), p99_ms=found[int(0.99 * len(found))], longest_ms=found[-1])
+
+
+def _times_of_refused(cluster: Inventory) -> Iterator[float]:
+    for model in REFUSED_MODELS:
+        known = facts(model)
+        for workload in REFUSED_WORKLOADS:
+            asked = spec(model, workload=workload)
+            begun = time.process_time()
+            found = plan(asked, known, cluster)
+            yield (time.process_time() - begun) * 1000
+            assert found.verdict is Verdict.DOES_NOT_FIT, f"{model} with {workload}: {found.verdict}"
+
+
 def _times(cluster: Inventory, questions: int) -> Iterator[float]:
     chance = random.Random(20260101)
     known = {model: facts(model) for model in MODELS}
@@ -79,10 +111,15 @@ def _times(cluster: Inventory, questions: int) -> Iterator[float]:
 def main() -> int:
     """Print the figures."""
     for label, nodes in (("100 nodes, first contact", 100), ("100 nodes", 100), ("5,000 nodes", 5000)):
-        times = planning_times(cluster(nodes))
-        figures = f"median {times.median_ms:6.2f}  p99 {times.p99_ms:6.2f}  longest {times.longest_ms:6.1f} ms"
-        print(f"plan, {label:26} {figures}")
+        _print(label, planning_times(cluster(nodes)))
+    for label, nodes in (("refused, first contact", 100), ("refused, 5 nodes", 5), ("refused, 100 nodes", 100)):
+        _print(label, refused_times(cluster(nodes)))
     return 0
+
+
+def _print(label: str, times: PlanningTimes) -> None:
+    figures = f"median {times.median_ms:6.2f}  p99 {times.p99_ms:6.2f}  longest {times.longest_ms:6.1f} ms"
+    print(f"plan, {label:26} {figures}")
 
 
 if __name__ == "__main__":

@@ -174,16 +174,16 @@ class ClassCapacity:
     """Rooms by the GPUs of a pod and the pods of a replica, counted once."""
     _names: dict[int, tuple[str, ...]] = field(default_factory=dict, compare=False, repr=False)
     """Names by group size, sorted once."""
+    most_gpus_on_a_node: int = field(init=False, compare=False, repr=False)
+    """The largest number of this class that one node has, whoever uses them now."""
+    in_use_bytes: int = field(init=False, compare=False, repr=False)
+    """Memory that processes outside Kubernetes hold on the fullest GPU of the class, as far as anybody measured."""
 
-    @property
-    def most_gpus_on_a_node(self) -> int:
-        """The largest number of this class that one node has, whoever uses them now."""
-        return max((slot.allocatable for slot in self.slots), default=0)
-
-    @property
-    def in_use_bytes(self) -> int:
-        """Memory that processes outside Kubernetes hold on the fullest GPU of the class, as far as anybody measured."""
-        return max((offer.memory_in_use_bytes or 0 for offer in self.offers), default=0)
+    def __post_init__(self) -> None:
+        """Read once what every candidate on this class is judged by."""
+        object.__setattr__(self, "most_gpus_on_a_node", max((slot.allocatable for slot in self.slots), default=0))
+        in_use = max((offer.memory_in_use_bytes or 0 for offer in self.offers), default=0)
+        object.__setattr__(self, "in_use_bytes", in_use)
 
     @property
     def nodes_out_of_service(self) -> int:

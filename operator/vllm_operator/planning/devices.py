@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from vllm_operator.models.facts import Device
@@ -16,6 +17,7 @@ SAME_DEVICE: Final = (0.93, 1.0)
 """A measured figure belongs to the device when it is this share of the driver's total, not more and not a part."""
 
 
+@lru_cache(maxsize=256)
 def device_for(gpu_class: GpuClass) -> Device | None:
     """Return the device that a pod on this class gets, or None while its memory is unknown.
 

@@ -10,8 +10,8 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vllm_operator.models.kv import kv_layout
 from vllm_operator.models.memory import predict_memory
+from vllm_operator.models.recent import recent_layout
 from vllm_operator.models.settings import resolve_settings
 from vllm_operator.models.validity import parallelism_problems
 
@@ -50,7 +50,7 @@ def forecast(facts: ModelFacts, settings: EngineSettings, device: Device) -> For
         return known[1]
     resolved = resolve_settings(facts, settings, device)
     answer = Forecast(
-        resolved=resolved, layout=kv_layout(facts, resolved), memory=predict_memory(facts, resolved, device)
+        resolved=resolved, layout=recent_layout(facts, resolved), memory=predict_memory(facts, resolved, device)
     )
     _forecasts[key] = (facts, answer)
     if len(_forecasts) > _REMEMBERED_FORECASTS:

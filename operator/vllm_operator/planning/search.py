@@ -18,7 +18,7 @@ from vllm_operator.planning.capacity import class_order
 from vllm_operator.planning.devices import device_for
 from vllm_operator.planning.groups import FEWEST_NODES, MOST_NODES, TENSOR_SIZES, shapes_over
 from vllm_operator.planning.plan import OomRisk, Verdict
-from vllm_operator.planning.sizing import sizes_for
+from vllm_operator.planning.sizing import Fitting, sizes_for
 from vllm_operator.planning.tuning import Parallelism
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from vllm_operator.planning.capacity import ClassCapacity, Room
     from vllm_operator.planning.need import MemoryRoom, Need
     from vllm_operator.planning.request import Request
-    from vllm_operator.planning.sizing import Question, Size
+    from vllm_operator.planning.sizing import Question, Size, Sizes
 
 USEFUL_CONTEXT = 8192
 """Where the user leaves the context open, more GPUs are taken rather than fall below it (or the model's own limit)."""
@@ -317,21 +317,30 @@ def _judge_by_memory(question: Question, capacity: ClassCapacity, parallelism: P
         verdict = Verdict.DOES_NOT_FIT if sizes.refused else Verdict.UNKNOWN
         unsized = _unsized(question, capacity, parallelism, room, verdict)
         return replace(unsized, device=device, problems=sizes.problems)
-    best: Candidate | None = None
+    fitting = sizes.fitting(question.request, lambda: _best_size(question, sizes))
+    return Candidate(
+        capacity=capacity,
+        parallelism=parallelism,
+        room=room,
+        verdict=_verdict(question.request, room) if fitting.need.fits else Verdict.DOES_NOT_FIT,
+        device=device,
+        size=fitting.size,
+        need=fitting.need,
+        context_length=fitting.context_length,
+        concurrency=fitting.concurrency,
+    )
+
+
+def _best_size(question: Question, sizes: Sizes) -> Fitting:
+    """The first batch size that holds the workload, else the one that comes closest; it reads nothing of the cluster.
+
+    NB: remembered with the sizes, so of the request it may read only the context and what the sizes depend on.
+    """
+    best: Fitting | None = None
     for size in sizes.attempts():
         context, concurrency = _workload(question, size.memory_room)
         need = size.memory_room.need(context, concurrency)
-        attempt = Candidate(
-            capacity=capacity,
-            parallelism=parallelism,
-            room=room,
-            verdict=_verdict(question.request, room) if need.fits else Verdict.DOES_NOT_FIT,
-            device=device,
-            size=size,
-            need=need,
-            context_length=context,
-            concurrency=concurrency,
-        )
+        attempt = Fitting(size=size, need=need, context_length=context, concurrency=concurrency)
         if best is None or _is_better(attempt, best):
             best = attempt
         if need.fits and context >= _useful_context(question):
@@ -340,10 +349,8 @@ def _judge_by_memory(question: Question, capacity: ClassCapacity, parallelism: P
     return best
 
 
-def _is_better(attempt: Candidate, best: Candidate) -> bool:
+def _is_better(attempt: Fitting, best: Fitting) -> bool:
     """Whether a smaller batch is worth it: it makes the workload fit, or an open context longer."""
-    assert attempt.need is not None
-    assert best.need is not None
     if attempt.need.fits and best.need.fits:
         return attempt.context_length > best.context_length
     return attempt.need.headroom_bytes > best.need.headroom_bytes

@@ -19,16 +19,17 @@ from vllm_operator.planning.need import memory_room, share_of_a_copy
 from vllm_operator.planning.tuning import batchings, dtype_for, settings_for
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator
+    from collections.abc import Callable, Hashable, Iterator
 
     from vllm_operator.models.facts import Device, EngineSettings, ModelFacts
     from vllm_operator.planning.families import Family
     from vllm_operator.planning.forecast import Forecast
-    from vllm_operator.planning.need import MemoryRoom
+    from vllm_operator.planning.need import MemoryRoom, Need
     from vllm_operator.planning.request import Request
     from vllm_operator.planning.tuning import Batching, Parallelism
 
 _REMEMBERED_QUESTIONS = 512
+_REMEMBERED_CONTEXTS = 16
 SMALLEST_UTILIZATION = 0.01
 
 
@@ -63,6 +64,16 @@ class Size:
         return replace(self.settings, max_model_len=context_length)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fitting:
+    """The size that serves a workload best, with the workload that is planned for and what it needs."""
+
+    size: Size
+    need: Need
+    context_length: int
+    concurrency: int
+
+
 class Sizes:
     """The batch sizes to try on one kind of GPU, preferred first, each computed when it is first asked for."""
 
@@ -72,6 +83,7 @@ class Sizes:
         self.refused = refused
         self._made: list[Size] = []
         self._rest = rest
+        self._fittings: OrderedDict[tuple[int | None, bool], Fitting] = OrderedDict()
 
     def attempts(self) -> Iterator[Size]:
         """Yield the sizes."""
@@ -79,6 +91,20 @@ class Sizes:
         while self._rest is not None and (made := next(self._rest, None)) is not None:
             self._made.append(made)
             yield made
+
+    def fitting(self, request: Request, choose: Callable[[], Fitting]) -> Fitting:
+        """What `choose()` found for the request's context, and with or without leave to shrink it, remembered.
+
+        The rest that the choice depends on (model, concurrency, policy) is the same for all who share these sizes;
+        what is free in the cluster is no part of it. Leave to shrink differs (`planning.decision`).
+        """
+        key = (request.context_length, request.policy.may_shrink)
+        found = self._fittings.get(key)
+        if found is None:
+            found = self._fittings[key] = choose()
+            if len(self._fittings) > _REMEMBERED_CONTEXTS:
+                self._fittings.popitem(last=False)
+        return found
 
 
 _questions: OrderedDict[Hashable, tuple[ModelFacts, dict[tuple[Parallelism, Device, float], Sizes]]] = OrderedDict()

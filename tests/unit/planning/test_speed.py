@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.perf.bench_plan import cluster, planning_times
+from tests.perf.bench_plan import cluster, planning_times, refused_times
 
 SLACK = 4
 """CPU time of a shared, slower machine against the one that the bars are for."""
@@ -20,3 +20,10 @@ def test_a_plan_on_a_hundred_nodes_of_ten_classes_takes_about_a_millisecond() ->
 
 def test_five_thousand_nodes_cost_what_their_classes_cost() -> None:
     assert planning_times(cluster(5000), questions=100).median_ms <= 5 * SLACK
+
+
+def test_what_nothing_holds_is_refused_before_an_admission_gets_impatient() -> None:
+    nodes = cluster(100)
+    refused_times(nodes)
+
+    assert refused_times(nodes).median_ms <= 30 * SLACK
