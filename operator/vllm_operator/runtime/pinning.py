@@ -28,6 +28,8 @@ _PODS_ARE_IN: Final = {"Deployment": "template", "LeaderWorkerSet": "leaderWorke
 _ROLES: Final = ("leaderTemplate", "workerTemplate")
 _DIGITS: Final = 16
 _NOT_OF_PODS: Final = {"replicas", "scaling", "service", "gateway", "monitoring", "network_policy", "rollout"}
+_POLICY: Final = "policy"
+_NOT_OF_POLICY: Final = {"admission"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +55,10 @@ class Pin:
 
 def pods_of_spec(spec: VLLMDeploymentSpec) -> str:
     """Return the digest of all that decides what the pods are; replicas and Service do not."""
-    content = spec.model_dump(mode="json", exclude=_NOT_OF_PODS, exclude_defaults=True)
-    content.get("policy", {}).pop("admission", None)
-    return digest_of(content)
+    content = spec.model_dump(mode="json", exclude={*_NOT_OF_PODS, _POLICY}, exclude_defaults=True)
+    # Left out where nothing else is in it: a policy that only admits differently must digest like none.
+    policy = spec.policy.model_dump(mode="json", exclude=_NOT_OF_POLICY, exclude_defaults=True)
+    return digest_of({**content, _POLICY: policy} if policy else content)
 
 
 def read_pin(workload: Mapping[str, Any]) -> Pin | None:
