@@ -131,6 +131,10 @@ class Api:
             if error.status != 404:
                 raise
 
+    def delete_all(self, kind: str, namespace: str = "default") -> None:
+        """Delete all objects of a kind in a namespace."""
+        self._send("DELETE", _path(kind, namespace))
+
     def raw(self, path: str) -> str:
         """Return the text of any path, such as /metrics."""
         with self._open("GET", path) as response:

@@ -38,10 +38,12 @@ def bare(_bare_plane: Scene) -> Iterator[Scene]:
 
 @pytest.fixture
 def bare_namespace(bare: Scene) -> Iterator[str]:
-    """A namespace of the test's own on that plane."""
+    """A namespace of the test's own on that plane, and nothing in it that the next test's operator would look after."""
     name = f"t-{uuid.uuid4().hex[:8]}"
     bare.api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
     yield name
+    # No controller empties a namespace on that plane.
+    bare.api.delete_all("VLLMDeployment", name)
     bare.api.delete("Namespace", name)
 
 

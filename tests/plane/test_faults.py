@@ -162,9 +162,11 @@ def test_what_was_deleted_while_no_watch_came_through_is_noticed(
     )
     remaining = len(asked.contexts) + 1
     wait_until(lambda: f"vllm_operator_resources {remaining}.0" in behind.metrics(), "no phantom resource")
-    deleted = asked.deleted[-1]
+    to_deleted = [
+        write for write in trail.writes() if (write.namespace, write.name) == (bare_namespace, asked.deleted[-1])
+    ]
     # What was under way when the proxy shut was begun before.
-    assert [request for request in trail.writes() if request.name == deleted and request.begun > gone_at] == []
+    assert [write for write in to_deleted if write.begun > gone_at] == []
     assert asks_in_vain < 20 + 20 * OUTAGE_SECONDS, "it does not hammer"
 
 
@@ -206,7 +208,8 @@ def test_an_api_server_that_was_away_and_a_history_that_was_compacted_leave_no_p
         seconds=RECOVERED_WITHIN_SECONDS,
     )
     asked.wait(seconds=RECOVERED_WITHIN_SECONDS)
-    made_anew = [request for request in trail.writes() if request.made_it and request.name == lost]
+    mine = [request for request in trail.writes() if request.namespace == bare_namespace]
+    made_anew = [request for request in mine if request.made_it and request.name == lost]
     assert made_anew == []
     assert bare.process.poll() is None, "the operator never ended"
 
