@@ -138,10 +138,12 @@ def test_what_is_observed_is_one_write_and_then_silence_and_no_pod_is_replaced(
         pytest.skip("a given cluster's audit log cannot be read; our own control plane has one")
     trail = AuditTrail(scene.plane.audit_log)
     server.states(tokens=16_000, concurrency=1.95)
-    server.status = 503
+    server.status = 404
     api.create(served_by(server, namespace, seqs=102))
-    api.wait("VLLMDeployment", "model", is_ready, namespace)
-    wait_until(lambda: server.asked >= 1, "a look at the pod")
+    served = api.wait("VLLMDeployment", "model", is_ready, namespace)
+    wait_until(lambda: server.asked >= 2, "two looks at the pod")
+    assert observed_in(served) == {}, "that a server has no metrics yet is nothing to hear of"
+    assert [event["type"] for event in api.list("Event", namespace) if event["type"] != "Normal"] == []
     pods = {pod["metadata"]["uid"] for pod in api.list("Pod", namespace)}
     workload = api.get("Deployment", "model", namespace)["metadata"]["generation"]
     trail.read()

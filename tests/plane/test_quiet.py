@@ -14,16 +14,18 @@ from tests.controlplane.client import condition
 from tests.controlplane.waiting import held_within, wait_until
 from tests.plane.machines import gpu_node
 from tests.plane.models import LLAMA_8B, deployment
+from tests.plane.served_metrics import metrics_served
 from tests.plane.test_verdicts import WORKLOAD, is_ready
 
 from vllm_operator.runtime.fleet import QUIET_SECONDS
 from vllm_operator.runtime.queue import FIRST_RETRY_SECONDS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from tests.controlplane.client import Api
     from tests.controlplane.scene import Scene
+    from tests.plane.served_metrics import MetricsServer
 
 pytestmark = pytest.mark.control_plane
 
@@ -35,6 +37,13 @@ SETTLED_SECONDS = 0.8
 ATTEMPTS = 4
 LEAST_JITTER, MOST_JITTER = 0.8, 1.2
 """How a delay is spread (`runtime.clock.jitter`)."""
+
+
+@pytest.fixture
+def server() -> Iterator[MetricsServer]:
+    """What answers for a pod that would otherwise be called silent after a minute."""
+    with metrics_served() as served:
+        yield served
 
 
 @pytest.fixture
@@ -71,10 +80,14 @@ def foreign_pod(namespace: str, name: str) -> dict[str, Any]:
 
 
 def test_an_operator_with_nothing_to_do_writes_nothing_and_reads_nothing(
-    scene: Scene, api: Api, namespace: str, trail: AuditTrail
+    scene: Scene, api: Api, namespace: str, trail: AuditTrail, server: MetricsServer
 ) -> None:
-    api.create(deployment(namespace, model=LLAMA_8B, workload=WORKLOAD, gpu={"products": ["*H100*"]}, replicas=2))
-    api.wait("VLLMDeployment", "model", is_ready, namespace)
+    server.status = 302  # said at once, and asked again ever less often; nothing of it is learned
+    overlay = {"metadata": {"annotations": {"vllm-operator.test/pod-ip": server.address}}}
+    asked_for = deployment(namespace, model=LLAMA_8B, workload=WORKLOAD, gpu={"products": ["*H100*"]}, replicas=2)
+    asked_for["spec"]["podTemplate"] = overlay
+    api.create(asked_for)
+    api.wait("VLLMDeployment", "model", lambda obj: is_ready(obj) and "observed" in obj["status"], namespace)
     settled(scene)
     kinds = ("VLLMDeployment", "Deployment", "Service", "PodDisruptionBudget")
     before = {kind: api.get(kind, "model", namespace) for kind in kinds}

@@ -91,6 +91,7 @@ INVALID_ARGUMENT: Final = "InvalidArgument"
 ESTIMATE_OFF: Final = "EstimateOff"
 CAPACITY_BELOW_WORKLOAD: Final = "CapacityBelowWorkload"
 OBSERVATION_IGNORED: Final = "ObservationIgnored"
+OBSERVATION_MISSING: Final = "ObservationMissing"
 
 
 def set_condition(

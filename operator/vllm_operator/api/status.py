@@ -208,7 +208,9 @@ class ObservedStatus(StatusModel):
     estimate_error_percent: float | None = None
     """How far the prediction was off, in per cent of what is there; positive where too much was predicted."""
     problem: Annotated[str, Field(max_length=1024)] | None = None
-    """Why a pod's report is not used."""
+    """Why nothing of a pod is used, or known."""
+    problem_reason: Literal["ObservationIgnored", "ObservationMissing"] | None = None
+    """Whether the pod reports what cannot be true (ObservationIgnored), or could not be read (ObservationMissing)."""
 
 
 class VLLMDeploymentStatus(StatusModel):

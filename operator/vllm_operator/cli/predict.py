@@ -26,7 +26,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "predict",
         help="predict what vLLM reports on start",
         description="Reads one run a line (JSON) and prints one answer a line: weights, activation peak, CUDA graphs, "
-        "KV cache with an 80 %% interval, blocks, tokens, concurrency, and whether the start survives.",
+        "KV cache with an 80 % interval, blocks, tokens, concurrency, and whether the start survives.",
     )
     parser.add_argument("runs", metavar="RUNS.jsonl", help="file of runs, '-' for standard input")
     parser.set_defaults(run=run)

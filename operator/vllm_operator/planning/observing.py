@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
-from vllm_operator.api.conditions import CAPACITY_BELOW_WORKLOAD, ESTIMATE_OFF, OBSERVATION_IGNORED
+from vllm_operator.api.conditions import (
+    CAPACITY_BELOW_WORKLOAD,
+    ESTIMATE_OFF,
+    OBSERVATION_IGNORED,
+    OBSERVATION_MISSING,
+)
 from vllm_operator.api.status import ObservedStatus
 from vllm_operator.models.caches import AttentionCache, LatentCache
 
@@ -31,6 +36,8 @@ class Reading:
     """Plan that the pod was rendered from."""
     reports: tuple[EngineReport, ...] = ()
     problem: str = ""
+    missing: bool = False
+    """Whether the problem is that nothing could be read, and not what was read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +58,11 @@ class Finding:
 
     reason: str
     text: str
+
+    @property
+    def warns(self) -> bool:
+        """Whether the model may run otherwise than was promised; that nobody could look is no sign of it."""
+        return self.reason != OBSERVATION_MISSING
 
 
 def prediction_of(plan: Plan, facts: ModelFacts | None) -> Prediction | None:
@@ -93,10 +105,11 @@ def observed_of(
     plan_hash = max(counted, key=lambda found: (counted[found], found))
     those = [reading for reading in readings if reading.plan_hash == plan_hash]
     good = [reading for reading in those if reading.reports]
-    problem = next((f"pod {reading.pod}: {reading.problem}" for reading in those if reading.problem), None)
+    problem, problem_reason = _problem(those)
     if not good:
         known = previous if previous is not None and previous.plan_hash == plan_hash else None
-        return (known or ObservedStatus(plan_hash=plan_hash)).model_copy(update={"problem": problem})
+        problems = {"problem": problem, "problem_reason": problem_reason}
+        return (known or ObservedStatus(plan_hash=plan_hash)).model_copy(update=problems)
     matches = prediction if prediction is not None and prediction.plan_hash == plan_hash else None
     uniform = matches is not None and matches.uniform
     tokens = [found for one in good for report in one.reports if (found := report.tokens(uniform=uniform))]
@@ -112,7 +125,18 @@ def observed_of(
         predicted_kv_cache_tokens=predicted,
         estimate_error_percent=_error_percent(predicted, least),
         problem=problem,
+        problem_reason=problem_reason,
     )
+
+
+def _problem(
+    readings: Sequence[Reading],
+) -> tuple[str | None, Literal["ObservationIgnored", "ObservationMissing"] | None]:
+    """Return the problem of one pod and its reason: nonsense is said before silence."""
+    found = min((one for one in readings if one.problem), key=lambda one: one.missing, default=None)
+    if found is None:
+        return None, None
+    return f"pod {found.pod}: {found.problem}", "ObservationMissing" if found.missing else "ObservationIgnored"
 
 
 def _predicted_before(previous: ObservedStatus | None, plan_hash: str) -> int | None:
@@ -167,7 +191,13 @@ def findings_of(observed: ObservedStatus | None, plan: Plan) -> Iterator[Finding
     held, length = observed.max_concurrency, plan.max_model_len
     if observed.plan_hash == plan.hash and length and held is not None and held < plan.concurrency:
         yield Finding(CAPACITY_BELOW_WORKLOAD, _shortage(held, plan.concurrency, length))
-    if observed.problem:
+    if observed.problem and observed.problem_reason == OBSERVATION_MISSING:
+        yield Finding(
+            OBSERVATION_MISSING,
+            f"the model is served, but its KV cache is not compared with the prediction: {observed.problem}; see that "
+            "NetworkPolicies and meshes let the operator reach the pod's port, and that the server has metrics",
+        )
+    elif observed.problem:
         yield Finding(OBSERVATION_IGNORED, f"what vLLM reports of its KV cache is not used: {observed.problem}")
 
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 _LOGGER = logging.getLogger(__name__)
 
+QUIET_LOOKS: Final = 8
+"""Looks at a pod that cannot be read before anybody hears of it; they take a minute.
+A server may be Ready before its metrics are there, and a mesh or a network policy may be late by seconds."""
 AT_ONCE: Final = 32
 """Pods that are read at the same time: a thousand that do not answer delay another by half a minute at most."""
 _SERVES: Final = selector_labels("")[COMPONENT_LABEL]
@@ -95,6 +98,11 @@ def _port(spec: Mapping[str, Any]) -> int | None:
     return None
 
 
+def _worth(reading: Reading) -> int:
+    """Order readings of one pod: a report says most, that it could not be had the least."""
+    return 2 if not reading.problem else 0 if reading.missing else 1
+
+
 class Observer:
     """Reads each Ready pod once for each start of its engine, and says whose picture has changed."""
 
@@ -104,14 +112,15 @@ class Observer:
         self._targets: dict[str, Target] = {}
         self._by_owner: dict[str, set[str]] = {}
         self._readings: dict[str, Reading] = {}
-        self._tried: set[str] = set()
+        self._looks: dict[str, int] = {}
+        """How often a pod was looked at, once it was."""
         self.outcomes: Counter[str] = Counter()
         """How often a look ended in what way: `Read`, or the fault."""
 
     @property
     def unread(self) -> int:
         """Ready pods of which nothing is known yet."""
-        return len(self._targets) - len(self._readings)
+        return len(self._targets) - sum(not reading.missing for reading in self._readings.values())
 
     def of(self, owner: str) -> tuple[Reading, ...]:
         """Return what the Ready pods of a VLLMDeployment report, by name; nothing until each was asked at least once.
@@ -119,7 +128,7 @@ class Observer:
         So that a status is written when all is known and not once for each pod.
         """
         uids = self._by_owner.get(owner, set())
-        if not uids <= self._tried:
+        if not uids <= self._looks.keys():
             return ()
         return tuple(sorted((self._readings[uid] for uid in uids & self._readings.keys()), key=lambda one: one.pod))
 
@@ -142,7 +151,7 @@ class Observer:
             return
         self._queue.forget(uid)
         self._readings.pop(uid, None)
-        self._tried.discard(uid)
+        self._looks.pop(uid, None)
         self._by_owner[target.owner].discard(uid)
         if not self._by_owner[target.owner]:
             del self._by_owner[target.owner]
@@ -180,15 +189,11 @@ class Observer:
             reports = await read(target.address, target.port)
         except ScrapeError as error:
             self.outcomes[error.fault] += 1
-            reading = (
-                Reading(pod=target.name, plan_hash=target.plan_hash, problem=f"{error.fault}: {error}")
-                if error.answered
-                else None
-            )
+            reading = self._without_report(target, error)
             if self._is_current(target):
                 delay = self._queue.retry(target.uid)
                 _LOGGER.log(
-                    logging.DEBUG if target.uid in self._tried else logging.INFO,
+                    logging.DEBUG if target.uid in self._looks else logging.INFO,
                     "a pod's metrics were not read",
                     extra={"key": target.owner, "pod": target.name, "reason": str(error), "seconds": round(delay, 1)},
                 )
@@ -199,18 +204,29 @@ class Observer:
         if self._is_current(target):
             self._take(target, reading)
 
+    def _without_report(self, target: Target, error: ScrapeError) -> Reading | None:
+        """Return what there is to say of a pod without a report: of nonsense at once, of silence after a while."""
+        if not error.answered and self._looks.get(target.uid, 0) + 1 < QUIET_LOOKS:
+            return None
+        return Reading(
+            pod=target.name,
+            plan_hash=target.plan_hash,
+            problem=f"{error.fault}: {error}",
+            missing=not error.answered,
+        )
+
     def _is_current(self, target: Target) -> bool:
         """Whether the pod is still there, and its engine still the one that was asked."""
         return self._targets.get(target.uid) is target
 
     def _take(self, target: Target, reading: Reading | None) -> None:
-        completes = target.uid not in self._tried
-        self._tried.add(target.uid)
+        completes = target.uid not in self._looks
+        self._looks[target.uid] = self._looks.get(target.uid, 0) + 1
         known = self._readings.get(target.uid)
         # One that answers nonsense may answer another each time: the first is said, until there is sense.
-        news = reading is not None and (known is None or bool(known.problem) > bool(reading.problem))
+        news = reading is not None and (known is None or _worth(reading) > _worth(known))
         if reading is not None and news:
             self._readings[target.uid] = reading
         pods = self._by_owner[target.owner]
-        if pods <= self._tried and (news or (completes and pods & self._readings.keys())):
+        if pods <= self._looks.keys() and (news or (completes and pods & self._readings.keys())):
             self._changed(target.owner)

@@ -39,7 +39,7 @@ class ScrapeError(Exception):
     def __init__(self, fault: str, message: str, *, answered: bool) -> None:
         self.fault = fault
         self.answered = answered
-        """Whether the pod sent something, so that trying again is unlikely to help."""
+        """Whether the pod sent something as its metrics, so that trying again is unlikely to help."""
         super().__init__(message)
 
 
@@ -130,7 +130,7 @@ def _check(response: aiohttp.ClientResponse) -> None:
         raise ScrapeError("Redirect", f"{METRICS_PATH} redirects, which is not followed", answered=True)
     if response.status != 200:
         text = f"{METRICS_PATH} answers with HTTP {response.status}"
-        raise ScrapeError("HttpError", text, answered=response.status < 500)
+        raise ScrapeError("HttpError", text, answered=False)
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding.strip().lower() not in ("", "identity"):
         text = f"{METRICS_PATH} is encoded as {encoding[:40]!r}, though plain text was asked for"

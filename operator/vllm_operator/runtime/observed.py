@@ -78,7 +78,8 @@ class Observed:
             # Its own pods say whether the workload holds; what is known of such starts would say it twice.
             found = calibration_of(plan, filed_under, self._book.observations, predicted_by=__version__)
             shown = replace(plan, memory=found.memory) if found is not None else plan
-        return Seen(replace(shown, warnings=(*(one.text for one in findings), *shown.warnings)), observed, findings)
+        warnings = (*(one.text for one in findings if one.warns), *shown.warnings)
+        return Seen(replace(shown, warnings=warnings), observed, findings)
 
     def calibrate(self, plan: Plan, spec: VLLMDeploymentSpec) -> Plan:
         """Return a plan that nothing runs of yet, with what is known of such starts."""

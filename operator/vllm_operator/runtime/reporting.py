@@ -20,6 +20,9 @@ from vllm_operator.runtime.status import as_written, canonical, status_of
 from vllm_operator.runtime.writer import CONTENDED
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vllm_operator.planning.observing import Finding
     from vllm_operator.runtime.shared import Shared
     from vllm_operator.runtime.status import Situation
 
@@ -27,6 +30,16 @@ _LOGGER = logging.getLogger(__name__)
 
 GONE: Final = frozenset({404, CONTENDED})
 """Answers to a status of a resource that was deleted meanwhile, or made anew under the same name."""
+
+
+def newly_found(situation: Situation) -> Iterator[Finding]:
+    """Yield what of the findings the status before does not say: as a warning, or as the problem of its observation."""
+    before = situation.previous
+    problem = before.observed.problem if before.observed is not None else None
+    for finding in situation.findings:
+        said = finding.text in before.warnings if finding.warns else problem is not None and problem in finding.text
+        if not said:
+            yield finding
 
 
 class Reporter:
@@ -64,9 +77,8 @@ class Reporter:
             return
         for kind, reason, note in tellings(situation.previous.conditions, status.conditions):
             shared.recorder.tell(key, uid, kind, reason, note)
-        for finding in situation.findings:
-            if finding.text not in situation.previous.warnings:
-                shared.recorder.tell(key, uid, "Warning", finding.reason, finding.text)
+        for finding in newly_found(situation):
+            shared.recorder.tell(key, uid, "Warning" if finding.warns else "Normal", finding.reason, finding.text)
         manifest = {
             "apiVersion": API_VERSION,
             "kind": KIND,

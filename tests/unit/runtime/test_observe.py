@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from vllm_operator.models.engine_report import EngineReport
-from vllm_operator.runtime.observe import AT_ONCE, Observer, target_of
+from vllm_operator.runtime.observe import AT_ONCE, QUIET_LOOKS, Observer, target_of
 from vllm_operator.runtime.observe_scrape import ScrapeError
+from vllm_operator.runtime.queue import FIRST_RETRY_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
@@ -88,11 +89,11 @@ class Network:
 class World:
     """An observer at work."""
 
-    def __init__(self) -> None:
+    def __init__(self, pace: float) -> None:
         self.network = Network()
         self.changed: list[str] = []
         self.news = asyncio.Event()
-        self.observer = Observer(self._changed, jitter=lambda: 0.02)
+        self.observer = Observer(self._changed, jitter=lambda: pace)
         self.working = asyncio.Event()
         self.working.set()
 
@@ -108,8 +109,9 @@ class World:
 
 
 @asynccontextmanager
-async def observing() -> AsyncIterator[World]:
-    world = World()
+async def observing(pace: float = 0.02) -> AsyncIterator[World]:
+    """An observer at work, whose delays are that part of the real ones."""
+    world = World(pace)
     task = asyncio.create_task(world.observer.run(world.working, world.network.read))
     try:
         yield world
@@ -180,11 +182,38 @@ async def test_a_pod_that_does_not_answer_is_asked_again_until_it_does() -> None
         world.observer.upsert(pod())
         await world.network.until(lambda: len(world.network.asked) >= 3)
         assert world.changed == [], "nothing is known, so nobody need look"
+        assert world.observer.of(KEY) == ()
         assert world.observer.unread == 1
         world.network.answers["10.244.1.7"] = REPORT
         await world.told()
         assert world.observer.outcomes["Unreachable"] >= 3
         assert world.observer.outcomes["Read"] == 1
+
+
+async def test_a_pod_that_stays_silent_is_told_of_once_and_only_after_a_while() -> None:
+    async with observing(pace=0.0005) as world:
+        world.observer.upsert(pod())
+        await world.told()
+        assert len(world.network.asked) == QUIET_LOOKS
+        (reading,) = world.observer.of(KEY)
+        assert (reading.missing, reading.problem) == (True, "Unreachable: nobody there")
+        assert world.observer.unread == 1, "of this pod nothing is known"
+        await world.network.until(lambda: len(world.network.asked) >= QUIET_LOOKS + 2)
+        assert world.changed == [KEY]
+        world.network.answers["10.244.1.7"] = ScrapeError("Absurd", "num_gpu_blocks is '0'", answered=True)
+        await world.told()
+        assert [(one.missing, one.problem) for one in world.observer.of(KEY)] == [
+            (False, "Absurd: num_gpu_blocks is '0'")
+        ]
+        world.network.answers["10.244.1.7"] = REPORT
+        await world.told()
+        assert [one.reports for one in world.observer.of(KEY)] == [(REPORT,)]
+        assert world.observer.unread == 0
+
+
+def test_a_minute_passes_before_anybody_hears_of_a_silent_pod() -> None:
+    waited = sum(FIRST_RETRY_SECONDS * 2**failure for failure in range(QUIET_LOOKS - 1))
+    assert 45 <= waited <= 90
 
 
 async def test_nonsense_is_told_once_and_a_good_answer_replaces_it() -> None:

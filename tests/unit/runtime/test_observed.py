@@ -71,6 +71,11 @@ class Served(World):
         waiting = self.recorder._waiting
         return [(event["reason"], event["note"]) for _, event in list(waiting._queue)]  # type: ignore[attr-defined]
 
+    def kinds_told(self) -> list[str]:
+        """Types of the Events that wait to be written."""
+        waiting = self.recorder._waiting
+        return [event["type"] for _, event in list(waiting._queue)]  # type: ignore[attr-defined]
+
     @property
     def shown(self) -> Mapping[str, Any]:
         found: Mapping[str, Any] = self.status()["observed"]
@@ -168,6 +173,29 @@ async def test_nonsense_is_said_and_believed_in_nothing(world: Served) -> None:
     assert world.status()["memory"]["basis"] != "Observed"
     assert len(world.book.observations) == 0
     assert world.condition("Ready") == ("True", "ModelServed")
+
+
+async def test_a_pod_that_cannot_be_read_is_no_warning_and_said_once(world: Served) -> None:
+    warnings = world.status()["warnings"]
+    await world.observe(ScrapeError("HttpError", "/metrics answers with HTTP 404", answered=False))
+    assert world.shown["problem"] == "pod model-7d4b9-x: HttpError: /metrics answers with HTTP 404"
+    assert world.shown["problemReason"] == "ObservationMissing"
+    assert world.status()["warnings"] == warnings
+    assert world.told()[-1][0] == "ObservationMissing"
+    assert world.kinds_told()[-1] == "Normal"
+    assert world.condition("Ready") == ("True", "ModelServed")
+
+    other = await world.restarted()
+    await other.observe(ScrapeError("HttpError", "/metrics answers with HTTP 404", answered=False))
+    assert other.kube.writes == []
+    assert other.told() == []
+
+
+async def test_what_is_known_stays_where_a_pod_cannot_be_read_any_more(world: Served) -> None:
+    await world.observe(report(world.predicted_tokens))
+    known = dict(world.shown)
+    await world.observe(ScrapeError("Timeout", "no answer", answered=False), restarts=1)
+    assert {**known, "problem": world.shown["problem"], "problemReason": "ObservationMissing"} == world.shown
 
 
 async def test_another_deployment_of_the_same_start_is_planned_with_what_was_seen(world: Served) -> None:

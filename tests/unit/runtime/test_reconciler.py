@@ -96,7 +96,7 @@ class World:
         self.cluster = ClusterState()
         self.quotas = Quotas(self.cluster)
         self.queue: KeyQueue[str] = KeyQueue()
-        self.observer = Observer(self.queue.add)
+        self.observer = Observer(self.queue.add, jitter=lambda: 0.0005)
         self.book = ObservationBook(self.kube, namespace="operators", name="observations", reread_seconds=60)
         self.observed = Observed(self.observer, self.book, lambda: NOW)
         self.late: KeyQueue[str] = KeyQueue()
