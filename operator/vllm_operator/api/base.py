@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
@@ -52,15 +52,12 @@ LabelKey = Annotated[
 LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$")]
 Tokens = Annotated[int, Field(ge=1, le=16_777_216)]
 """A number of tokens; 16 Mi is beyond every published model."""
-ModelUri = Annotated[
-    str,
-    StringConstraints(
-        min_length=1,
-        max_length=512,
-        pattern=r"^((hf://)?[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?"
-        r"|(pvc|s3|oci)://[A-Za-z0-9][A-Za-z0-9._:@/+=-]*)$",
-    ),
-]
+MODEL_URI_PATTERN: Final = (
+    r"^((hf://)?[A-Za-z0-9][A-Za-z0-9._-]*(/[A-Za-z0-9][A-Za-z0-9._-]*)?"
+    r"|(pvc|s3|oci)://[A-Za-z0-9][A-Za-z0-9._:@/+=-]*)$"
+)
+ModelUri = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=MODEL_URI_PATTERN)]
 """Where a model comes from: a hub id, or `pvc://`, `s3://` or `oci://` and a path."""
-Quantity = Annotated[str, StringConstraints(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P|m)?$")]
+QUANTITY_PATTERN: Final = r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti|Pi|k|M|G|T|P|m)?$"
+Quantity = Annotated[str, StringConstraints(max_length=32, pattern=QUANTITY_PATTERN)]
 """A Kubernetes quantity that is not negative."""

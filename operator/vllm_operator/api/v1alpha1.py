@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
+from vllm_operator.api.base import MODEL_URI_PATTERN, QUANTITY_PATTERN
 from vllm_operator.api.exposure import ServiceType, Toggle
 from vllm_operator.api.rules import check_name, check_spec
 from vllm_operator.api.spec import (
@@ -59,6 +61,21 @@ KIND: Final = "VLLMDeployment"
 PLURAL: Final = "vllmdeployments"
 
 
+_WORDS: Final = {
+    "missing": "required",
+    "extra_forbidden": "unknown field",
+    "int_type": "must be a whole number, without quotes",
+    "float_type": "must be a number, without quotes",
+    "bool_type": "must be true or false, without quotes",
+    "string_type": "must be text; quote it if YAML takes it for something else",
+}
+"""For kinds of pydantic's findings, where it does not speak as the API does."""
+_FORMS: Final = {
+    QUANTITY_PATTERN: "must be a Kubernetes quantity, such as 40Gi or 500m",
+    MODEL_URI_PATTERN: "must be a hub id (organization/name), or pvc://claim/path, s3://bucket/path or oci://image",
+}
+
+
 class SpecError(Exception):
     """The object is not a valid VLLMDeployment; `problems` names each field (JSON path) and what is wrong with it."""
 
@@ -94,10 +111,11 @@ class VLLMDeployment(BaseModel):
     status: Annotated[VLLMDeploymentStatus, Field(default_factory=VLLMDeploymentStatus)]
 
 
-def parse_deployment(obj: Mapping[str, Any]) -> VLLMDeployment:
+def parse_deployment(obj: Mapping[str, Any], *, from_file: bool = False) -> VLLMDeployment:
     """Return the typed form of a VLLMDeployment object.
 
-    A status that cannot be read (written by another version) counts as empty: it is ours to write anew.
+    A status that cannot be read (written by another version) counts as empty: it is ours to write anew. `from_file`:
+    no API server has seen it, so what that refuses by its type, such as a number in quotes, is refused here.
 
     Raises:
         SpecError: the object is of another kind, or fields are missing, unknown, mistyped or contradictory.
@@ -107,13 +125,21 @@ def parse_deployment(obj: Mapping[str, Any]) -> VLLMDeployment:
     if unknown:
         raise SpecError(unknown)
     try:
-        deployment = VLLMDeployment.model_validate({**wanted, "status": _readable_status(obj.get("status"))})
+        deployment = _typed_strictly(wanted) if from_file else VLLMDeployment.model_validate({**wanted, "status": {}})
     except ValidationError as error:
         raise SpecError(_problems(error)) from None
     contradictions = (*check_name(deployment.metadata.name), *check_spec(deployment.spec))
     if contradictions:
         raise SpecError(contradictions)
-    return deployment
+    return deployment.model_copy(update={"status": _readable_status(obj.get("status"))})
+
+
+def _typed_strictly(wanted: Mapping[str, Any]) -> VLLMDeployment:
+    """Take an object as kubectl sends it: JSON, in which every key is text, and so is what YAML takes for a date."""
+    if not (wanted.get("metadata") or {}).get("name"):
+        raise SpecError([("metadata.name", "required")])
+    text = json.dumps({**wanted, "status": {}}, default=str)
+    return VLLMDeployment.model_validate_json(text, strict=True)
 
 
 def _readable_status(status: object) -> VLLMDeploymentStatus:
@@ -130,6 +156,7 @@ def _problems(error: ValidationError) -> list[tuple[str, str]]:
         path = ""
         for step in problem["loc"]:
             path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else str(step)
-        message = {"missing": "required", "extra_forbidden": "unknown field"}.get(problem["type"], problem["msg"])
+        pattern = problem.get("ctx", {}).get("pattern", "")
+        message = _WORDS.get(problem["type"]) or _FORMS.get(pattern) or problem["msg"]
         found.append((path, message[0].lower() + message[1:]))
     return found

@@ -59,7 +59,7 @@ def _placed(documents: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, Mappi
 
 def _deployment(obj: Mapping[str, Any], *, where: str) -> VLLMDeployment:
     try:
-        return parse_deployment(obj)
+        return parse_deployment(obj, from_file=True)
     except SpecError as error:
         problems = "".join(f"\n  {line}" for line in _lines(error))
         raise UnreadableInput(f"{where} is not a valid {KIND}:{problems}") from error

@@ -38,7 +38,9 @@ def facts_for(
         known = catalogue.lookup(model.uri)
     except ModelError as error:
         return None, str(error)
-    return (known, None) if known is not None else _from_hub(deployment)
+    if known is not None and catalogue.speaks_of(known, model.revision):
+        return known, None
+    return _from_hub(deployment)
 
 
 def _from_directory(directory: Path, uri: str) -> ModelFacts:

@@ -22,6 +22,12 @@ def lookup(uri: str) -> ModelFacts | None:
     return _facts(_model_id(uri))
 
 
+def speaks_of(known: ModelFacts, revision: str | None) -> bool:
+    """Whether facts from here are of the revision that was asked for; branches other than main are not known here."""
+    recorded = known.source.revision if known.source is not None else None
+    return revision in (None, "main") or revision == recorded
+
+
 def model_ids() -> tuple[str, ...]:
     """Every model of the catalogue, sorted."""
     return tuple(sorted(_entries()))

@@ -12,8 +12,16 @@ from vllm_operator.render.labels import MANAGER
 from vllm_operator.runtime.answers import ApiResponse
 
 
+class NoCluster(OSError):
+    """Nothing says which cluster to work on."""
+
+
 def load_configuration() -> Any:
-    """Read the kubeconfig or, in a pod, the ServiceAccount's files."""
+    """Read the kubeconfig or, in a pod, the ServiceAccount's files.
+
+    Raises:
+        NoCluster: neither is there.
+    """
     from kubernetes import config
     from kubernetes.client import Configuration
 
@@ -21,7 +29,11 @@ def load_configuration() -> Any:
     try:
         config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
     except config.ConfigException:
-        config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        try:
+            config.load_kube_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
+        except config.ConfigException as error:
+            text = f"no cluster: there is no ServiceAccount, and no kubeconfig ({error}); set KUBECONFIG"
+            raise NoCluster(text) from None
     return configuration
 
 

@@ -43,9 +43,9 @@ def test_only_the_model_is_required() -> None:
             {"policy": {"gpuMemoryUtilization": 90}}, "spec.policy.gpuMemoryUtilization", "less", id="per-cent"
         ),
         pytest.param({"policy": {"admission": "Maybe"}}, "spec.policy.admission", "'Enforce'", id="enumeration"),
-        pytest.param({"gpu": {"minMemory": "40 GB"}}, "spec.gpu.minMemory", "pattern", id="quantity"),
+        pytest.param({"gpu": {"minMemory": "40 GB"}}, "spec.gpu.minMemory", "such as 40Gi", id="quantity"),
         pytest.param({"engine": {"env": [{"value": "x"}]}}, "spec.engine.env[0].name", "required", id="list-item"),
-        pytest.param({"model": {"uri": "ftp://host/x"}}, "spec.model.uri", "pattern", id="scheme"),
+        pytest.param({"model": {"uri": "ftp://host/x"}}, "spec.model.uri", "pvc://claim/path", id="scheme"),
         pytest.param({"model": {"uri": "o/n", "servedName": "-x"}}, "spec.model.servedName", "pattern", id="a-flag"),
     ],
 )

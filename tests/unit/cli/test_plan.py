@@ -136,6 +136,7 @@ class TestBadInput:
         ("section", "words"),
         [
             pytest.param({"replicas": "many"}, "spec.replicas: ", id="wrong-type"),
+            pytest.param({"replicas": "2"}, "spec.replicas: must be a whole number, without quotes", id="quoted"),
             pytest.param({"replicas": -1}, "spec.replicas: ", id="negative"),
             pytest.param({"wrokload": {}}, "spec.wrokload: unknown field", id="unknown-field"),
             pytest.param({"engine": {"extraArgs": ["--max-model-len=1"]}}, "spec.workload.contextLength", id="managed"),
@@ -148,6 +149,22 @@ class TestBadInput:
         error = self.refused(capsys, "plan", "-f", path, "--nodes", nodes)
         assert "document 1 is not a valid VLLMDeployment" in error
         assert words in error
+
+    def test_a_nameless_one_is_refused_as_by_the_api_server(
+        self, tmp_path: Path, nodes: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        path = written(tmp_path, {**deployment(), "metadata": {"namespace": "models"}})
+        assert "metadata.name: required" in self.refused(capsys, "plan", "-f", path, "--nodes", nodes)
+
+    def test_an_operator_without_a_cluster_says_so(self, tmp_path: Path) -> None:
+        environment = {"PATH": os.environ["PATH"], "HOME": str(tmp_path)}
+        done = subprocess.run(
+            [sys.executable, "-m", "vllm_operator", "run"], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        said = done.stdout + done.stderr
+        assert "set KUBECONFIG" in said
+        assert "Traceback" not in said
 
     def test_a_wrong_field_in_a_list_is_placed(
         self, tmp_path: Path, nodes: str, capsys: pytest.CaptureFixture[str]
@@ -251,6 +268,27 @@ class TestFacts:
         (directory / "config.json").write_text(json.dumps(CONFIG))
         path = written(tmp_path, deployment("org/mine", workload={"contextLength": 4096}))
         assert main(["plan", "-f", path, "--nodes", nodes, "--facts", str(tmp_path / "facts")]) == 0
+
+    def test_what_yaml_takes_for_a_date_is_text_as_for_kubectl(
+        self, tmp_path: Path, nodes: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+        document = deployment(model={"uri": "org/mine", "revision": "THE-DAY"}, workload={"contextLength": 2048})
+        path = tmp_path / "cr.yaml"
+        path.write_text(yaml.safe_dump(document).replace("THE-DAY", "2026-01-02"))
+        assert main(["render", "-f", str(path), "--nodes", nodes, "--facts", str(tmp_path)]) == 0
+        deployed = next(one for one in yaml.safe_load_all(capsys.readouterr().out) if one["kind"] == "Deployment")
+        (engine,) = deployed["spec"]["template"]["spec"]["containers"]
+        assert engine["args"][engine["args"].index("--revision") + 1] == "2026-01-02"
+
+    def test_of_another_revision_are_not_those_of_the_catalogue(self, tmp_path: Path, nodes: str) -> None:
+        path = written(tmp_path, deployment(model={"uri": LLAMA_8B, "revision": "v9"}))
+        environment = {**os.environ, "HF_ENDPOINT": "http://127.0.0.1:9", "HF_HUB_OFFLINE": "0"}
+        command = [sys.executable, "-m", "vllm_operator", "plan", "-f", path, "--nodes", nodes]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 4
+        assert "--revision v9" in done.stdout
+        assert "the Hub could not be reached" in done.stdout.replace("\n", " ")
 
 
 class TestOutput:

@@ -96,14 +96,8 @@ def _given(model: ModelSpec, config_map: Mapping[str, str] | None) -> ModelFacts
 
 def _without_network(model: ModelSpec) -> ModelFacts | None:
     known = catalogue.lookup(model.uri)
-    if known is not None and _same_revision(model.revision, known):
+    if known is not None and catalogue.speaks_of(known, model.revision):
         return known
     if model.parameters_billions is not None:
         return facts_of_parameter_count(model.parameters_billions, uri=model.uri, revision=model.revision)
     return None
-
-
-def _same_revision(wanted: str | None, known: ModelFacts) -> bool:
-    """Whether the catalogue speaks of the revision that was asked for; branches other than main it does not know."""
-    recorded = known.source.revision if known.source is not None else None
-    return wanted in (None, "main") or wanted == recorded
