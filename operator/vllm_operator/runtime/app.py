@@ -18,6 +18,7 @@ from vllm_operator.runtime.admission import Gatekeeper
 from vllm_operator.runtime.child_watch import child_watchers
 from vllm_operator.runtime.children import Children
 from vllm_operator.runtime.clock import jitter, utc_now, utc_now_micro
+from vllm_operator.runtime.collector import keep_for_good
 from vllm_operator.runtime.declared import optional_watchers
 from vllm_operator.runtime.events import Recorder
 from vllm_operator.runtime.facts import FactsBook
@@ -324,6 +325,7 @@ class Operator:
             await resync.synced.wait()
         # What was learned before this start must not come and go in statuses.
         await self._book.loaded.wait()
+        keep_for_good()
         while True:
             await self._election.leading.wait()
             self._metrics.leading.set(1)

@@ -12,6 +12,7 @@ import kopf
 
 from vllm_operator.models.source import FactsSource, HubSource
 from vllm_operator.runtime.app import Operator
+from vllm_operator.runtime.collector import collect_rarely
 from vllm_operator.runtime.connection import agent_of
 from vllm_operator.runtime.hub import hub_of
 from vllm_operator.runtime.kube import AiohttpKube, ApiError, Unreachable
@@ -31,6 +32,7 @@ EXIT_FAILED: Final = 1
 def run(settings: Settings) -> int:
     """Run the operator until it is asked to stop; the exit code."""
     configure_logging(settings.log_level)
+    collect_rarely()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         try:
             runner.run(_run(settings))
