@@ -19,6 +19,7 @@ pytestmark = pytest.mark.control_plane
 
 TOLD_WITHIN_SECONDS = 3.0
 LABEL = "vllm-operator.test/pool"
+KWOK_NOT_READY = "node-not-ready.stage.kwok.x-k8s.io"
 
 
 @pytest.fixture
@@ -65,6 +66,33 @@ def test_gpus_that_become_unhealthy_are_counted_and_the_model_serves_on(
     assert [event["type"] for event in said] == ["Warning"], "said once, however many fail"
 
     api.patch("Node", node, {"status": {"allocatable": {GPU: "8"}}}, subresource="status")
+    api.wait("VLLMDeployment", "model", degraded("AsExpected"), namespace, seconds=TOLD_WITHIN_SECONDS)
+
+
+def says_ready(status: str) -> Callable[[dict[str, Any]], bool]:
+    return lambda node: any(one["type"] == "Ready" and one["status"] == status for one in node["status"]["conditions"])
+
+
+def test_a_node_that_is_not_ready_is_named_and_its_pods_are_left_to_it(
+    api: Api, own_nodes: Callable[..., None], namespace: str, node: str, ready: dict[str, Any]
+) -> None:
+    before = pods(api, namespace)
+
+    api.patch("Node", node, {"metadata": {"labels": {KWOK_NOT_READY: "true"}}})
+    api.wait("Node", node, says_ready("False"))
+
+    told = api.wait("VLLMDeployment", "model", degraded("NodeNotReady"), namespace, seconds=TOLD_WITHIN_SECONDS)
+    text = f"node {node}, on which pods of this model run, is not ready; see kubectl describe node {node}"
+    assert condition(told, "Degraded")["message"] == text
+    assert told["status"]["plan"]["hash"] == ready["status"]["plan"]["hash"]
+    said = [event for event in api.list("Event", namespace) if event.get("reason") == "NodeNotReady"]
+    ours = [event for event in said if event["regarding"]["kind"] == "VLLMDeployment"]
+    assert [(event["type"], event["note"]) for event in ours] == [("Warning", text)]
+    assert pods(api, namespace) == before
+
+    api.patch("Node", node, {"metadata": {"labels": {KWOK_NOT_READY: None}}})
+    api.wait("Node", node, says_ready("True"))
+
     api.wait("VLLMDeployment", "model", degraded("AsExpected"), namespace, seconds=TOLD_WITHIN_SECONDS)
 
 
