@@ -32,7 +32,11 @@ VARIANTS = {
     "two replicas": ("--set=replicas=2",),
     "everything": (
         "--set=networkPolicy.enabled=true",
+        "--set=networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.team=monitoring",
+        "--set=networkPolicy.egressPorts={8443}",
         "--set=metrics.podMonitor=true",
+        "--set=metrics.alerts=true",
+        "--set=metrics.dashboard=true",
         "--set=models.hubEndpoint=https://mirror.example.com",
         "--set=models.hubEnabled=false",
         "--set=priorityClassName=system-cluster-critical",
@@ -93,6 +97,7 @@ def test_the_plain_manifests_are_what_the_chart_renders() -> None:
         "--set=no.such.value=1",
         "--set=webhook.certificates.mode=magic",
         "--set=nodeAgent.intervalSeconds=1",
+        "--set=networkPolicy.egressPorts={0}",
     ],
 )
 def test_a_value_that_means_nothing_is_refused(value: str) -> None:
@@ -150,6 +155,45 @@ def test_the_operator_may_write_every_kind_that_it_makes_and_watch_what_it_reads
         assert {(group, source.plural, verb) for verb in ("list", "watch")} <= granted
     assert (GROUP, f"{PLURAL}/status", "patch") in granted
     assert (GROUP, PLURAL, "patch") not in granted
+
+
+def test_an_operator_that_may_not_read_the_hub_has_no_right_to_users_secrets() -> None:
+    assert [rule["resources"] for rule in rules("default", "ClusterRole") if "secrets" in rule["resources"]] == [
+        ["configmaps", "secrets"]
+    ]
+    assert not any("secrets" in rule["resources"] for rule in rules("everything", "ClusterRole"))
+    (own,) = [rule for rule in rules("everything", "Role") if "secrets" in rule["resources"]]
+    assert len(own["resourceNames"]) == 1, "that of its own certificate"
+
+
+@pytest.mark.parametrize("variant", ["default", "two replicas"])
+def test_replicas_are_spread_and_drained_one_at_a_time_and_a_single_one_is_never_in_the_way(variant: str) -> None:
+    budgets = of_kind(variant, "PodDisruptionBudget")
+    spread = operator_pod(variant).get("topologySpreadConstraints", [])
+    if variant == "default":
+        assert (budgets, spread) == ([], [])
+        return
+    (deployment,) = of_kind(variant, "Deployment")
+    selector = deployment["spec"]["selector"]
+    (budget,), (constraint,) = budgets, spread
+    assert budget["spec"]["selector"] == constraint["labelSelector"] == selector
+    assert budget["spec"]["maxUnavailable"] == 1
+    assert constraint["whenUnsatisfiable"] == "ScheduleAnyway", "two replicas on the only node are better than one"
+
+
+def test_the_webhook_stays_open_and_the_metrics_only_to_whom_the_values_name() -> None:
+    (policy,) = of_kind("everything", "NetworkPolicy")
+    by_port = {rule["ports"][0]["port"]: rule.get("from") for rule in policy["spec"]["ingress"]}
+    assert by_port == {
+        "webhook": None,
+        "http": [{"namespaceSelector": {"matchLabels": {"team": "monitoring"}}}],
+    }
+    assert {"port": 8443, "protocol": "TCP"} in policy["spec"]["egress"][0]["ports"]
+    without = helm_template(
+        *VARIANTS["everything"], "--set=webhook.enabled=false", "--show-only=templates/networkpolicy.yaml"
+    )
+    ingress = yaml.safe_load(without)["spec"]["ingress"]
+    assert [rule["ports"] for rule in ingress] == [[{"port": "http", "protocol": "TCP"}]], "no rule without ports"
 
 
 def test_in_the_namespaced_mode_only_the_inventory_is_read_cluster_wide() -> None:

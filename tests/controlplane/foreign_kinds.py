@@ -5,7 +5,8 @@ here is refused, so that a slip in a template is seen. What the projects' contro
 
 PodMonitor: prometheus-operator, monitoring.coreos.com/v1. ScaledObject: KEDA, keda.sh/v1alpha1. HTTPRoute: Gateway API,
 gateway.networking.k8s.io/v1. InferencePool: Gateway API Inference Extension, inference.networking.k8s.io/v1.
-LeaderWorkerSet: its own project, leaderworkerset.x-k8s.io/v1, with pods as core/v1 has them.
+LeaderWorkerSet: its own project, leaderworkerset.x-k8s.io/v1, with pods as core/v1 has them. PrometheusRule:
+prometheus-operator. Issuer and Certificate: cert-manager, cert-manager.io/v1, as far as the chart makes them.
 """
 
 from __future__ import annotations
@@ -51,6 +52,37 @@ POD_MONITOR = _object(
     "podMetricsEndpoints",
     selector=SELECTOR,
     podMetricsEndpoints={"type": "array", "items": _object(port=TEXT, path=TEXT)},
+)
+
+PROMETHEUS_RULE = _object(
+    groups={
+        "type": "array",
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["name"],
+        "items": _object(
+            "name",
+            name={**TEXT, "minLength": 1},
+            rules={
+                "type": "array",
+                "items": _object(
+                    "expr",
+                    alert=TEXT,
+                    expr={"anyOf": [{"type": "integer"}, {"type": "string"}], "x-kubernetes-int-or-string": True},
+                    labels=TEXTS,
+                    annotations=TEXTS,
+                    **{"for": TEXT},
+                ),
+            },
+        ),
+    },
+)
+ISSUER = _object(selfSigned={"type": "object", "properties": {"crlDistributionPoints": _atomic(TEXT)}})
+CERTIFICATE = _object(
+    "issuerRef",
+    "secretName",
+    secretName=TEXT,
+    dnsNames=_atomic(TEXT),
+    issuerRef=_object("name", name=TEXT, kind=TEXT, group=TEXT),
 )
 
 SCALING_RULES = _object(
@@ -303,8 +335,17 @@ LEADER_WORKER_SET_CRD["spec"]["versions"][0]["subresources"]["scale"] = {
     "statusReplicasPath": ".status.replicas",
     "labelSelectorPath": ".status.hpaPodSelector",
 }
-ALL = {**CRDS, "LeaderWorkerSet": LEADER_WORKER_SET_CRD}
-"""Those and that of the kind that runs pods on several nodes."""
+OF_THE_CHART = {
+    crd["spec"]["names"]["kind"]: crd
+    for crd in (
+        _crd("monitoring.coreos.com", "v1", "PrometheusRule", PROMETHEUS_RULE, _object()),
+        _crd("cert-manager.io", "v1", "Issuer", ISSUER, _object(conditions=CONDITIONS)),
+        _crd("cert-manager.io", "v1", "Certificate", CERTIFICATE, _object(conditions=CONDITIONS)),
+    )
+}
+"""Those that the operator's own chart makes where its values ask for it."""
+ALL = {**CRDS, "LeaderWorkerSet": LEADER_WORKER_SET_CRD, **OF_THE_CHART}
+"""All of them, with that of the kind that runs pods on several nodes."""
 
 
 def present(api: Api, kinds: Iterable[str] = tuple(CRDS)) -> list[str]:

@@ -103,7 +103,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
   verbs: [list, watch]
 # Model facts (spec.model.configRef) and the hub's token (spec.model.tokenSecretRef), read by name and never listed.
 - apiGroups: [""]
-  resources: [configmaps, secrets]
+  resources: [configmaps{{ if .Values.models.hubEnabled }}, secrets{{ end }}]
   verbs: [get]
 - apiGroups: [events.k8s.io]
   resources: [events]

@@ -81,7 +81,7 @@ class Operator:
         self._cluster = ClusterState()
         self._quotas = Quotas(self._cluster)
         self._fleet = Fleet(self._cluster.snapshot, self._queue.add)
-        self._facts = FactsBook(kube, source, changed=self._queue.add)
+        self._facts = FactsBook(kube, source, changed=self._queue.add, reads_tokens=settings.hub_enabled)
         self._election = (
             Election(kube, settings.namespace, settings.lease_name, settings.pod_name, utc_now_micro)
             if settings.lease_name

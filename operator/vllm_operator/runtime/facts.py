@@ -46,9 +46,13 @@ class _Entry:
 class FactsBook:
     """What is known of each deployment's model. `changed` is called with a deployment's key when a load has ended."""
 
-    def __init__(self, kube: Kube, source: FactsSource, *, changed: Callable[[str], None]) -> None:
+    def __init__(
+        self, kube: Kube, source: FactsSource, *, changed: Callable[[str], None], reads_tokens: bool = True
+    ) -> None:
+        """Without `reads_tokens` no Secret is asked for: there is no hub to show a token to."""
         self._kube = kube
         self._source = source
+        self._reads_tokens = reads_tokens
         self._changed = changed
         self._entries: dict[str, _Entry] = {}
         self._prefetching: set[asyncio.Task[None]] = set()
@@ -143,7 +147,7 @@ class FactsBook:
 
     async def _ask(self, model: ModelSpec, namespace: str) -> ModelFacts:
         token = None
-        if model.token_secret_ref is not None:
+        if model.token_secret_ref is not None and self._reads_tokens:
             token = await self._token(model.token_secret_ref, namespace)
         data = None
         if model.config_ref is not None:
