@@ -40,7 +40,6 @@ FITS_IF_FREED: Final = "FitsIfFreed"
 FITS_WHEN_SCALED: Final = "FitsWhenScaled"
 DOES_NOT_FIT: Final = "DoesNotFit"
 UNKNOWN: Final = "Unknown"
-ADMISSION_OFF: Final = "AdmissionOff"
 
 # Rendered
 APPLIED: Final = "Applied"
