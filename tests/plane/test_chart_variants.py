@@ -23,24 +23,23 @@ NOT_RESTRICTED = "node agent with its own ideas"
 
 
 @pytest.fixture(scope="module")
-def cluster(scene: Scene, foreign: None) -> Iterator[Scene]:
-    """The plane with every kind that a variant makes, and the namespaces that it names."""
-    api = scene.api
-    there = foreign_kinds.present(api, foreign_kinds.OF_THE_CHART)
-    ours = [kind for kind in foreign_kinds.OF_THE_CHART if kind not in there]
-    foreign_kinds.install(api, ours)
+def cluster(_bare_plane: Scene) -> Iterator[Scene]:
+    """A plane on which no operator runs, with every kind that a variant makes, and the namespaces that it names."""
+    api, kinds = _bare_plane.api, ("PodMonitor", *foreign_kinds.OF_THE_CHART)
+    foreign_kinds.install(api, kinds)
     for name in WATCHED:
         api.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})
-    yield scene
+    yield _bare_plane
     for name in WATCHED:
         api.delete("Namespace", name)
-    foreign_kinds.remove(api, ours)
+    foreign_kinds.remove(api, kinds)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_object_is_taken_strictly_and_every_pod_is_restricted(
-    cluster: Scene, namespace: str, variant: str
+    cluster: Scene, bare_namespace: str, variant: str
 ) -> None:
+    namespace = bare_namespace
     cluster.kubectl("label", "namespace", namespace, "pod-security.kubernetes.io/warn=restricted")
     # The pod of `helm test` is refused where its account is not there yet, which a dry run does not make.
     cluster.kubectl("create", "serviceaccount", "judged", f"--namespace={namespace}")

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,6 +14,8 @@ from tests.plane.models import LLAMA_8B, LLAMA_405B, deployment
 from tests.plane.test_verdicts import WORKLOAD, is_ready
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from tests.controlplane.client import Api
     from tests.controlplane.scene import Scene
 
@@ -43,6 +49,25 @@ def test_explain_says_what_a_field_is_for(scene: Scene, api: Api, field: str, wo
     explained = scene.kubectl("explain", field).stdout
     assert words in explained
     assert "DESCRIPTION:\n    <empty>" not in explained
+
+
+def test_the_plugin_plans_against_the_cluster_with_the_kubeconfig_of_kubectl(scene: Scene, tmp_path: Path) -> None:
+    asked = tmp_path / "model.yaml"
+    asked.write_text(json.dumps(deployment("default", model=LLAMA_405B, workload=WORKLOAD)))
+    plugin = tmp_path / "kubectl-vllm"
+    # What the package installs under that name, wherever kubectl looks.
+    plugin.write_text(f'#!/bin/sh\nexec {sys.executable} -m vllm_operator "$@"\n')
+    plugin.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "KUBECONFIG": str(scene.plane.kubeconfig)}
+    command = [str(scene.plane.kubectl), "vllm", "plan", "-f", str(asked), "--cluster", "-o", "json"]
+
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+    assert done.returncode == 3, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["verdict"] == "DoesNotFit"
+    assert "NVIDIA-H100-80GB-HBM3" in answer["message"]
+    assert answer["suggestions"][0]["patch"] == {"spec": {"engine": {"quantization": "fp8"}}}
 
 
 def test_a_dry_run_is_judged_and_leaves_nothing(api: Api, namespace: str) -> None:
