@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vllm_operator.api.v1alpha1 import API_VERSION, KIND, SpecError, VLLMDeployment, parse_deployment
-from vllm_operator.cli.nodes import UnreadableInput, read_documents
+from vllm_operator.cli.nodes import UnreadableInput, read_documents, shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
@@ -37,14 +37,14 @@ def read_deployments(path: str) -> Documents:
     for where, obj in placed:
         kind = obj.get("kind")
         if kind == KIND:
-            deployments.append(_deployment(obj, where=f"{path}: {where}"))
+            deployments.append(_deployment(obj, where=f"{shown(path)}: {where}"))
         elif kind == "ConfigMap":
             config_maps[_name(obj)] = _data(obj)
         else:
             others.append(obj)
     if not deployments:
         found = ", ".join(sorted({str(obj.get("kind")) for _, obj in placed})) or "nothing (an empty List)"
-        raise UnreadableInput(f"{path} holds no {KIND} (apiVersion {API_VERSION}), only {found}")
+        raise UnreadableInput(f"{shown(path)} holds no {KIND} (apiVersion {API_VERSION}), only {found}")
     return Documents(deployments=tuple(deployments), config_maps=config_maps, others=tuple(others))
 
 

@@ -95,11 +95,19 @@ def _refuse_without_nodes(path: str, documents: Iterable[Mapping[str, Any]]) -> 
     kinds = {str(obj.get("kind")) for document in documents for obj in each_object(document)}
     if kinds.isdisjoint(SAY_WHAT_THERE_IS):
         found = f"only {', '.join(sorted(kinds))}" if kinds else "it is empty"
-        raise UnreadableInput(f"{path} holds no Node, {found}: print them with `kubectl get nodes,pods -A -o yaml`")
+        raise UnreadableInput(
+            f"{shown(path)} holds no Node, {found}: print them with `kubectl get nodes,pods -A -o yaml`"
+        )
+
+
+def shown(path: str) -> str:
+    """Return what a file is called in messages."""
+    return "standard input" if path == "-" else path
 
 
 def read_documents(path: str) -> list[Mapping[str, Any]]:
     """Return the YAML or JSON documents of a file, `-` for standard input. Raises `UnreadableInput`."""
+    name = shown(path)
     try:
         if path == "-":
             text = sys.stdin.read()
@@ -108,13 +116,13 @@ def read_documents(path: str) -> list[Mapping[str, Any]]:
                 text = file.read()
         documents = _parsed(text)
     except OSError as error:
-        raise UnreadableInput(f"{path}: {error.strerror or error}") from error
+        raise UnreadableInput(f"{name}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise UnreadableInput(f"{path} is neither YAML nor JSON: {error}") from error
+        raise UnreadableInput(f"{name} is neither YAML nor JSON: {error}") from error
     objects: list[Mapping[str, Any]] = [document for document in documents if isinstance(document, dict)]
     if not objects and any(document is not None for document in documents):
         raise UnreadableInput(
-            f"{path} holds no Kubernetes objects; print them with `kubectl get nodes,pods -A -o yaml`"
+            f"{name} holds no Kubernetes objects; print them with `kubectl get nodes,pods -A -o yaml`"
         )
     return objects
 

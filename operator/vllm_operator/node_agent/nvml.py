@@ -75,7 +75,10 @@ def _nvml() -> Iterator[Any]:
     try:
         pynvml.nvmlInit()
     except pynvml.NVMLError as error:
-        raise NoGpuDriver(f"NVML cannot be used: {error}") from error
+        raise NoGpuDriver(
+            f"NVML cannot be used: {error}; run this where the NVIDIA driver is, in a container with its runtime and "
+            "NVIDIA_DRIVER_CAPABILITIES=utility"
+        ) from error
     try:
         yield pynvml
     finally:

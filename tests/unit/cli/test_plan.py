@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import subprocess
@@ -149,6 +150,12 @@ class TestBadInput:
         error = self.refused(capsys, "plan", "-f", path, "--nodes", nodes)
         assert "document 1 is not a valid VLLMDeployment" in error
         assert words in error
+
+    def test_standard_input_is_named_as_such(
+        self, nodes: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sys.stdin", io.StringIO("kind: Pod\n"))
+        assert "standard input holds no VLLMDeployment" in self.refused(capsys, "plan", "-f", "-", "--nodes", nodes)
 
     def test_a_nameless_one_is_refused_as_by_the_api_server(
         self, tmp_path: Path, nodes: str, capsys: pytest.CaptureFixture[str]
