@@ -26,7 +26,9 @@ FITTED = (
     "fabric_pair_gib",
     "fabric_quad_gib",
     "bus_gib",
+    "bus_quad_gib",
     "graphs_inside_budget",
+    "new_runner_graphs_inside_budget",
 )
 SWEEPS = 3
 STAY_CLOSE_GIB = 0.1
@@ -42,17 +44,19 @@ BOUNDS = {
     "sampler_bytes_per_logit": (4.0, 40.0),
     "forward_hidden_copies": (2.0, 8.0),
     "graphs_inside_budget": (0.0, 2.0),
+    "new_runner_graphs_inside_budget": (0.0, 2.0),
     "bus_gib": (0.05, 4.0),
+    "bus_quad_gib": (0.05, 4.0),
 }
 
 FROM_CODE: dict[tuple[str, tuple[int, int, int]], float] = {
     ("sampler_bytes_per_logit", (0, 0, 0)): 36.0,
     ("sampler_bytes_per_logit", (0, 17, 0)): 12.0,
-    ("sampler_bytes_per_logit", (0, 26, 0)): 6.0,
     ("graphs_inside_budget", (0, 21, 0)): 1.0,
+    ("new_runner_graphs_inside_budget", (0, 28, 0)): 1.0,
 }
-"""Priors that vLLM's code gives where a version changed it: a sort of all logits, three live float32 copies, one to
-two; graphs charged. Everything else starts from the range of versions before."""
+"""Priors that vLLM's code gives where a version changed it: a sort of all logits, three live float32 copies; graphs
+charged, by the new model runner too. Everything else starts from the range of versions before."""
 
 Constants = dict[tuple[int, int, int], MemoryConstants]
 

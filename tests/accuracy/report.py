@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.accuracy.errors import Miss, Summary, kv_misses, left_out, summary, weight_misses, wrong_verdicts
 from tests.accuracy.plot import error_plot
-from tests.accuracy.starts import UNSTATED_INPUT, later_starts, starts
+from tests.accuracy.starts import UNSTATED_INPUT, later_starts, starts, untouched_later_starts
 
 from vllm_operator.models.memory.constants import TABLE, MemoryConstants
 
@@ -58,8 +58,8 @@ def _filled(text: str, blocks: dict[str, str]) -> str:
 
 def _constants_table() -> str:
     lines = [
-        "| since | sampler, B a logit | hidden copies | scratch | graphs charged | alone | NVLink pair, four | PCIe "
-        "| residual | source |",
+        "| since | sampler, B a logit | hidden copies | scratch | graphs charged: old runner, new | alone "
+        "| NVLink pair, four | PCIe pair, four | residual | source |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     lines += [_constants_row(row) for row in TABLE]
@@ -75,10 +75,10 @@ def _constants_row(row: MemoryConstants) -> str:
         sampler,
         f"{row.forward_hidden_copies:g}",
         "stays" if row.experts_workspace_stays else "transient",
-        f"{row.graphs_inside_budget:g}",
+        f"{row.graphs_inside_budget:g}, {row.new_runner_graphs_inside_budget:g}",
         f"{row.non_torch_gib + row.context_inside_budget_gib:.2f}",
         f"+{row.fabric_pair_gib:.2f}, +{row.fabric_quad_gib:.2f}",
-        f"+{row.bus_gib:.2f}",
+        f"+{row.bus_gib:.2f}, +{row.bus_quad_gib:.2f}",
         f"{row.residual_gib:.2f}",
         row.source,
     )
@@ -93,6 +93,7 @@ def _accuracy_table(in_sample: list[Miss], by_family: list[Miss], by_source: lis
         ("KV memory, the same, every setting stated", summary(_stated(by_family))),
         ("KV memory, source left out of the fit", summary(by_source)),
         ("KV memory, starts found after the fit", summary(kv_misses(later_starts()))),
+        ("KV memory, of those the ones before 0.26", summary(kv_misses(untouched_later_starts()))),
         ("Weights as loaded (nothing is fitted)", summary(weight_misses(starts()))),
     ]
     lines = [

@@ -59,10 +59,19 @@ def starts() -> tuple[Start, ...]:
     return _read("starts.jsonl", "configs.json")
 
 
+CHOSEN_ON_LATER_STARTS_SINCE = (0, 26, 0)
+"""From here on a few coefficients were chosen after later starts had been seen: those are out of sample no longer."""
+
+
 @functools.lru_cache(maxsize=1)
 def later_starts() -> tuple[Start, ...]:
-    """Starts found when the coefficients were already there: nothing was fitted or chosen on them."""
+    """Starts found when the coefficients were already there: the fit never sees them."""
     return _read("later_starts.jsonl", "later_configs.json")
+
+
+def untouched_later_starts() -> tuple[Start, ...]:
+    """Those of versions whose coefficients were not changed after they were found."""
+    return tuple(start for start in later_starts() if (start.version or ()) < CHOSEN_ON_LATER_STARTS_SINCE)
 
 
 def _read(records: str, models: str) -> tuple[Start, ...]:

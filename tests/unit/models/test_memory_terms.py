@@ -43,7 +43,6 @@ LLAMA_8B = Widths(
 )
 QWEN_7B = replace(LLAMA_8B, hidden=3584, feed_forward=3 * 18944, vocabulary=152064, layers=28)
 LLAMA_70B_TP2 = replace(LLAMA_8B, hidden=8192, feed_forward=3 * 28672 // 2, layers=80)
-SMALL_MODEL = {"hidden": 896, "feed_forward": 3 * 4864, "attention": 2 * 16 * 64, "vocabulary": 151936, "layers": 24}
 GRANITE_8B = replace(LLAMA_8B, feed_forward=3 * 12800, vocabulary=49155, layers=40)
 MIXTRAL_TP2 = replace(LLAMA_8B, feed_forward=0, vocabulary=32000, experts_per_token=2, expert_intermediate=7168)
 H100_DEFAULTS = Batch(
@@ -84,7 +83,6 @@ SMALL_DEFAULTS = replace(H100_DEFAULTS, tokens=2048, expert_tokens=2048, sequenc
             id="whole-prompt-without-flash-attention",
         ),
         pytest.param("0.13.0", replace(LLAMA_8B, vocabulary=262144, hidden=1152), SMALL_DEFAULTS, 2.40, id="0.13"),
-        pytest.param("0.27.1", replace(LLAMA_8B, **SMALL_MODEL), SMALL_DEFAULTS, 0.25, id="new-runner"),
     ],
 )
 def test_activation_peak_is_what_the_log_printed(

@@ -36,6 +36,8 @@ class MemoryConstants:
     """The experts' scratch is kept after the forward pass, so that the sampler's peak comes on top of it."""
     graphs_inside_budget: float
     """Share of the captured CUDA graphs that is subtracted before the KV cache is sized."""
+    new_runner_graphs_inside_budget: float
+    """The same of the new model runner, which estimates none before 0.28 and much afterwards (runner.py)."""
     context_inside_budget_gib: float
     """Part of the CUDA context that is subtracted."""
     non_torch_gib: float
@@ -47,7 +49,9 @@ class MemoryConstants:
     fabric_quad_gib: float
     """The same for four ranks or more."""
     bus_gib: float
-    """What ranks on PCIe or older NVLink add."""
+    """What two ranks on PCIe or older NVLink add."""
+    bus_quad_gib: float
+    """The same for more ranks."""
     fabric_doubt_gib: float
     """Spread (one standard deviation) of the fabric's buffers."""
     bus_doubt_gib: float
@@ -67,6 +71,9 @@ SAMPLER_OPT_IN_SINCE = (0, 11, 1)
 FUSED_SAMPLER_BYTES_PER_LOGIT = 12.9
 """What a fused sampler keeps live; the campaign of 0.19.0 and FlashInfer's in 0.10 agree."""
 
+NEW_RUNNER_SAMPLER_BYTES_PER_LOGIT = 4.9
+"""The new model runner's profile run samples without top-k and top-p: vllm/v1/worker/gpu/sample/sampler.py."""
+
 FUSED_SAMPLER_SINCE = (0, 17, 0)
 """Until then the default sampler sorted all logits."""
 
@@ -79,12 +86,14 @@ _V0_COUNTING_CONTEXT = MemoryConstants(
     experts_workspace_shared=False,
     experts_workspace_stays=False,
     graphs_inside_budget=0.0,
+    new_runner_graphs_inside_budget=0.0,
     context_inside_budget_gib=0.0,
     non_torch_gib=0.35,
     non_torch_pipeline_gib=0.35,
     fabric_pair_gib=0.35,
     fabric_quad_gib=1.5,
     bus_gib=0.20,
+    bus_quad_gib=0.20,
     fabric_doubt_gib=0.3,
     bus_doubt_gib=0.3,
     activation_doubt=0.06,
@@ -112,10 +121,11 @@ _EARLY_V1 = replace(
     fabric_pair_gib=1.0,
     fabric_quad_gib=2.3,
     bus_gib=0.15,
+    bus_quad_gib=0.15,
     fabric_doubt_gib=0.9,
-    activation_doubt=0.30,
-    residual_gib=0.80,
-    source="vllm/v1/worker/gpu_worker.py@0.8.0: the context counts as used; no clean log",
+    activation_doubt=0.15,
+    residual_gib=0.40,
+    source="vllm/v1/worker/gpu_worker.py@0.8.0: the context counts as used; seven later starts agree within 0.35 GiB",
 )
 
 _V1_SORTING = replace(
@@ -124,6 +134,7 @@ _V1_SORTING = replace(
     experts_workspace_shared=True,
     context_inside_budget_gib=0.0,
     bus_gib=0.10,
+    bus_quad_gib=0.10,
     fabric_doubt_gib=0.5,
     bus_doubt_gib=0.08,
     activation_doubt=0.05,
@@ -145,6 +156,7 @@ _V1_KEPT_SCRATCH = replace(
     non_torch_gib=0.15,
     fabric_quad_gib=1.0,
     bus_gib=0.15,
+    bus_quad_gib=0.15,
     fabric_doubt_gib=0.8,
     bus_doubt_gib=0.15,
     activation_doubt=0.10,
@@ -161,6 +173,7 @@ _V1_FUSED_SAMPLER = replace(
     fabric_pair_gib=1.8,
     fabric_quad_gib=1.9,
     bus_gib=0.25,
+    bus_quad_gib=0.25,
     bus_doubt_gib=0.2,
     residual_gib=0.20,
     source="logs of 0.17 (LzyFischer/MemSuit, KevinHuang8/Augment_QA)",
@@ -173,6 +186,7 @@ _V1_CAMPAIGN = replace(
     fabric_pair_gib=1.82,
     fabric_quad_gib=1.92,
     bus_gib=0.30,
+    bus_quad_gib=0.30,
     fabric_doubt_gib=0.08,
     activation_doubt=0.03,
     residual_gib=0.10,
@@ -185,6 +199,7 @@ _V1_CHARGED_GRAPHS = replace(
     since=(0, 21, 0),
     graphs_inside_budget=0.8,
     bus_gib=0.60,
+    bus_quad_gib=0.60,
     fabric_doubt_gib=0.4,
     bus_doubt_gib=0.4,
     activation_doubt=0.15,
@@ -192,29 +207,32 @@ _V1_CHARGED_GRAPHS = replace(
     source="logs of 0.22 and 0.25 (NnamdiOdozi/mlops-assignment, sostrowsk/dgx-spark-local-llm)",
 )
 
-_NEW_RUNNER = replace(
+_V1_BESIDE_NEW_RUNNER = replace(
     _V1_CHARGED_GRAPHS,
     since=(0, 26, 0),
-    sampler_bytes_per_logit=4.9,
-    sampler_bytes_per_logit_lean=4.9,
-    graphs_inside_budget=0.3,
-    non_torch_gib=0.40,
-    bus_gib=1.30,
+    non_torch_gib=0.30,
+    bus_gib=0.25,
+    bus_quad_gib=1.4,
     fabric_doubt_gib=0.5,
     activation_doubt=0.25,
-    source="logs of 0.26 and 0.27 (LukeJYK/AutoScientists, a 4x RTX PRO 6000 write-up); "
-    "vllm/v1/worker/gpu/sample/sampler.py: the profile run samples without top-k and top-p",
+    source="logs of 0.26 and 0.27 (LukeJYK/AutoScientists, a 4x RTX PRO 6000 write-up)",
 )
 
 _NEW_RUNNER_GRAPHS_IN_FULL = replace(
-    _NEW_RUNNER,
+    _V1_BESIDE_NEW_RUNNER,
+    since=(0, 28, 0),
+    new_runner_graphs_inside_budget=1.35,
+    source="five starts of 0.28 (L40S, 2x L4); vllm/v1/worker/gpu/model_runner.py `profile_cudagraph_memory`",
+)
+
+_NEW_RUNNER_LATER = replace(
+    _NEW_RUNNER_GRAPHS_IN_FULL,
     since=(0, 29, 0),
-    graphs_inside_budget=1.4,
-    non_torch_gib=0.26,
+    new_runner_graphs_inside_budget=1.5,
+    non_torch_gib=0.27,
     fabric_doubt_gib=0.6,
-    activation_doubt=0.40,
-    residual_gib=0.80,
-    source="one log of 0.31 (A100, Llama-3.1-8B); vllm/v1/worker/gpu/model_runner.py `profile_cudagraph_memory`",
+    residual_gib=0.60,
+    source="one log of 0.31 (A100, Llama-3.1-8B) and three starts of 0.29 (L40S, Qwen3-14B)",
 )
 
 TABLE: tuple[MemoryConstants, ...] = (
@@ -227,8 +245,9 @@ TABLE: tuple[MemoryConstants, ...] = (
     _V1_FUSED_SAMPLER,
     _V1_CAMPAIGN,
     _V1_CHARGED_GRAPHS,
-    _NEW_RUNNER,
+    _V1_BESIDE_NEW_RUNNER,
     _NEW_RUNNER_GRAPHS_IN_FULL,
+    _NEW_RUNNER_LATER,
 )
 """Oldest first; each row holds until the next one's `since`."""
 

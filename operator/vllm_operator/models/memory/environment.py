@@ -29,19 +29,19 @@ def constants_as_set(constants: MemoryConstants, resolved: ResolvedSettings) -> 
     if not flags:
         return constants
     release = resolved.version.release
-    sampler = _switch(flags.get(_FLASHINFER_SAMPLER))
+    sampler = switch(flags.get(_FLASHINFER_SAMPLER))
     if sampler is not None and _SAMPLER_SINCE <= release < FUSED_SAMPLER_SINCE:
         per_logit = FUSED_SAMPLER_BYTES_PER_LOGIT if sampler else constants.sampler_bytes_per_logit
         constants = replace(constants, sampler_bytes_per_logit=per_logit, sampler_bytes_per_logit_lean=per_logit)
-    estimated = _switch(flags.get(_ESTIMATE_GRAPHS))
+    estimated = switch(flags.get(_ESTIMATE_GRAPHS))
     if estimated is False:
-        return replace(constants, graphs_inside_budget=0.0)
+        return replace(constants, graphs_inside_budget=0.0, new_runner_graphs_inside_budget=0.0)
     if estimated and release >= _GRAPHS_ESTIMATED_SINCE and not constants.graphs_inside_budget:
         return replace(constants, graphs_inside_budget=_SHARE_WHEN_ESTIMATED)
     return constants
 
 
-def _switch(value: object) -> bool | None:
+def switch(value: object) -> bool | None:
     """A switch as the environment spells it; None when it is not set."""
     if value is None:
         return None

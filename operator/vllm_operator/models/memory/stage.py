@@ -12,6 +12,7 @@ from vllm_operator.models.memory.encoders import takes_any_size
 from vllm_operator.models.memory.flag_figures import flag_number
 from vllm_operator.models.memory.graphs import graph_sizes
 from vllm_operator.models.memory.links import link_of
+from vllm_operator.models.memory.runner import constants_of_runner
 from vllm_operator.models.memory.terms import (
     activation_bytes,
     graph_bytes,
@@ -96,6 +97,7 @@ def stage_memory(
     stage: int = 0,
 ) -> StageMemory:
     """The bytes on one GPU of that stage (0 is the first; without a pipeline it is the only one)."""
+    constants = constants_of_runner(constants, facts, resolved)
     widths = recent_widths(facts, resolved)
     batch = batch_of(facts, resolved, device)
     if resolved.stages.count > 1:

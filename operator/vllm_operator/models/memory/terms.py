@@ -192,12 +192,13 @@ def link_gib(constants: MemoryConstants, *, ranks: int, link: Link) -> tuple[flo
     does: four and more are answered half-way, and the spread reaches both.
     """
     over_fabric = constants.fabric_pair_gib if ranks == 2 else constants.fabric_quad_gib
+    over_bus = constants.bus_gib if ranks == 2 else constants.bus_quad_gib
     if link is Link.FABRIC:
         return over_fabric, constants.fabric_doubt_gib
     if link is Link.SWITCH and ranks >= SWITCHED_RANKS:
-        middle = (over_fabric + constants.bus_gib) / 2
-        return middle, max(constants.bus_doubt_gib, abs(over_fabric - constants.bus_gib) / 2)
-    return constants.bus_gib, constants.bus_doubt_gib
+        middle = (over_fabric + over_bus) / 2
+        return middle, max(constants.bus_doubt_gib, abs(over_fabric - over_bus) / 2)
+    return over_bus, constants.bus_doubt_gib
 
 
 def non_torch_bytes(constants: MemoryConstants, *, ranks: int, pipeline_parallel: int, link: Link) -> float:
