@@ -24,6 +24,7 @@ VARIANTS = {
     "cert-manager": ("--set=webhook.certificates.mode=cert-manager",),
     "secret": (
         "--set=webhook.certificates.mode=secret",
+        "--set=userRoles.aggregate=false",
         "--set=webhook.certificates.secretName=tls",
         "--set=webhook.certificates.caBundle=Y2E=",
     ),
@@ -71,7 +72,12 @@ def operator_pod(variant: str) -> dict[str, Any]:
 
 
 def rules(variant: str, *kinds: str) -> list[dict[str, Any]]:
-    return [rule for kind in kinds for role in of_kind(variant, kind) for rule in role["rules"]]
+    """Return the rules of the roles that are bound to somebody: the operator, or the node agent."""
+    return [rule for kind in kinds for role in of_kind(variant, kind) if not for_users(role) for rule in role["rules"]]
+
+
+def for_users(role: dict[str, Any]) -> bool:
+    return any("/aggregate-to-" in label for label in role["metadata"]["labels"])
 
 
 def test_helm_lint_finds_nothing() -> None:
@@ -194,6 +200,18 @@ def test_the_webhook_stays_open_and_the_metrics_only_to_whom_the_values_name() -
     )
     ingress = yaml.safe_load(without)["spec"]["ingress"]
     assert [rule["ports"] for rule in ingress] == [[{"port": "http", "protocol": "TCP"}]], "no rule without ports"
+
+
+def test_the_roles_of_users_are_bound_to_nobody_and_speak_of_nothing_else() -> None:
+    ours = [role for role in of_kind("default", "ClusterRole") if for_users(role)]
+    assert [role["metadata"]["name"].rpartition("-")[2] for role in ours] == ["view", "edit"]
+    bound = {binding["roleRef"]["name"] for binding in of_kind("default", "ClusterRoleBinding")}
+    assert not bound & {role["metadata"]["name"] for role in ours}
+    for role in ours:
+        assert {group for rule in role["rules"] for group in rule["apiGroups"]} == {GROUP}
+    looking, _ = ours
+    assert {verb for rule in looking["rules"] for verb in rule["verbs"]} == {"get", "list", "watch"}
+    assert not [role for role in of_kind("secret", "ClusterRole") if for_users(role)]
 
 
 def test_in_the_namespaced_mode_only_the_inventory_is_read_cluster_wide() -> None:

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from tests.controlplane import foreign_kinds
 from tests.controlplane.scene import INSTALL, NAMESPACE, SERVICE_ACCOUNT
+from tests.controlplane.waiting import wait_until
 from tests.plane.machines import gpu_node
 from tests.plane.models import LLAMA_405B, QWEN_8B, config_of, deployment
 from tests.plane.test_verdicts import WORKLOAD
@@ -165,9 +166,10 @@ def _audited(scene: Scene) -> Iterator[Right]:
 
 
 def granted() -> set[Right]:
-    roles = [
-        obj for obj in filter(None, yaml.safe_load_all(INSTALL.read_text())) if obj["kind"] in ("ClusterRole", "Role")
-    ]
+    documents = list(filter(None, yaml.safe_load_all(INSTALL.read_text())))
+    # Those of users are bound to nobody.
+    bound = {obj["roleRef"]["name"] for obj in documents if obj["kind"] in ("ClusterRoleBinding", "RoleBinding")}
+    roles = [obj for obj in documents if obj["kind"] in ("ClusterRole", "Role") and obj["metadata"]["name"] in bound]
     return {
         Right(group, resource, verb)
         for role in roles
@@ -181,7 +183,7 @@ def granted() -> set[Right]:
 def test_every_right_is_used_and_nothing_is_refused(used: set[Right]) -> None:
     # Watched only where these APIs are: tests/plane/test_declared_capacity.py installs them one by one.
     of_other_projects = {right for right in granted() if (right.group, right.resource) in CAPACITY}
-    # Read only when an object of that name is somebody else's: shown for a Deployment in tests/plane/test_conflict.py.
+    # Read only when an object of that name is somebody else's: shown in tests/plane/test_quiet.py.
     of_conflicts = {_right(kind, "get") for kind in BY_KIND.values()}
     # What vLLM reports is kept: shown in tests/plane/test_observed.py.
     of_observations = {Right("", "configmaps", "update")}
@@ -190,6 +192,32 @@ def test_every_right_is_used_and_nothing_is_refused(used: set[Right]) -> None:
     unused = granted() - used - of_other_projects - of_conflicts - of_observations - implied
     assert [" ".join(right) for right in sorted(unused)] == []
     assert [" ".join(right) for right in sorted(used - granted())] == []
+
+
+@pytest.mark.parametrize(
+    ("role", "verbs", "allowed"),
+    [
+        ("view", ("get", "list", "watch"), True),
+        ("view", ("create", "patch", "delete"), False),
+        ("edit", ("get", "create", "patch", "update", "delete"), True),
+        ("admin", ("create", "delete"), True),
+    ],
+)
+def test_kubernetes_own_roles_cover_the_resource_in_their_namespace(
+    scene: Scene, namespace: str, role: str, verbs: tuple[str, ...], allowed: bool
+) -> None:
+    user = f"user-of-{namespace}"
+    scene.kubectl("create", "rolebinding", "users", f"--clusterrole={role}", f"--user={user}", f"-n={namespace}")
+
+    def may(verb: str, where: str) -> bool:
+        asked = scene.kubectl("auth", "can-i", verb, "vd", f"--as={user}", f"-n={where}", check=False)
+        return asked.stdout.strip() == "yes"
+
+    # Bindings and aggregated roles reach the authorizer a moment later.
+    wait_until(lambda: may("get", namespace), "the user's rights")
+    for verb in verbs:
+        wait_until(lambda verb=verb: may(verb, namespace) is allowed, f"{verb}: {allowed}")
+        assert not may(verb, "default")
 
 
 def _right(resource: Resource, verb: str) -> Right:
