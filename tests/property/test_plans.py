@@ -7,10 +7,9 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.unit.planning.fleets import CARDS, facts, inventory, node, pod, spec
+from tests.unit.planning.fleets import CARDS, alters, facts, inventory, node, pod, spec
 
 from vllm_operator.planning.decide import Capabilities, plan
-from vllm_operator.planning.fanout import affected
 from vllm_operator.planning.flags import flags_of
 from vllm_operator.planning.plan import Plan, Verdict
 
@@ -246,7 +245,7 @@ def test_a_plan_that_is_not_affected_by_a_change_stays_the_same(
     changed = [o for o in objects if o["kind"] == "Node" or data.draw(st.booleans())]
     old, new = inventory(*objects), inventory(*changed)
     before = plan(spec(model, **wishes), facts(model), old, capabilities=can)
-    if not affected(before, old, new):
+    if not alters(before, old, new):
         after = plan(spec(model, **wishes), facts(model), new, capabilities=can)
         assert (before.verdict, before.args, before.placement, before.hash) == (
             after.verdict,

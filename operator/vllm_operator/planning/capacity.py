@@ -262,7 +262,7 @@ class ClassCapacity:
         return names
 
     def _is_big_enough(self, offer: GpuOffer, gpus: int) -> bool:
-        return self._replicas(offer.allocatable // gpus, gpus, _whole_host(offer)) > 0
+        return self._replicas(offer.allocatable // gpus, gpus, whole_host(offer)) > 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,11 +337,11 @@ def _sort_offers(gpu_filter: GpuFilter, offers: Iterable[GpuOffer]) -> Capacity:
 
 def _class_capacity(gpu_filter: GpuFilter, gpu_class: GpuClass, offers: list[GpuOffer]) -> ClassCapacity:
     alone = gpu_filter.host.request(1)
-    slots = Counter(_slot(gpu_filter, offer, alone) for offer in offers)
+    slots = Counter(slot_of(gpu_filter, offer, alone) for offer in offers)
     return ClassCapacity(gpu_class=gpu_class, offers=tuple(offers), slots=slots, host=gpu_filter.host)
 
 
-def _slot(gpu_filter: GpuFilter, offer: GpuOffer, alone: HostRequest) -> Slot:
+def slot_of(gpu_filter: GpuFilter, offer: GpuOffer, alone: HostRequest) -> Slot:
     """Return what makes a node like others: for most, the host has enough for a replica on each GPU (`alone`).
 
     What a replica takes grows no faster than its GPUs, so such a host has enough for fewer and larger ones too.
@@ -367,7 +367,8 @@ def _is_ample(cpu: int | None, memory: int | None, pods: int | None, replicas: i
     )
 
 
-def _whole_host(offer: GpuOffer) -> HostRoom:
+def whole_host(offer: GpuOffer) -> HostRoom:
+    """Return what the offer's node has for pods in all, whoever holds it now."""
     node = offer.node
     return HostRoom(node.allocatable_cpu_millis, node.allocatable_memory_bytes, node.allocatable_pods)
 

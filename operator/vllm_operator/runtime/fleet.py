@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from vllm_operator.planning.fanout import affected
-from vllm_operator.planning.plan import Plan
+from vllm_operator.planning.fanout import Change, affected, question_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from vllm_operator.cluster.inventory import Inventory
-    from vllm_operator.cluster.records import GpuOffer
+    from vllm_operator.planning.fanout import Question
+    from vllm_operator.planning.plan import Plan
 
 QUIET_SECONDS: Final = 0.2
 LONGEST_DELAY_SECONDS: Final = 1.0
-_STEP: Final = 64
-"""Deployments that are compared before others get their turn on the loop."""
 
 
 @dataclass(slots=True)
-class _Judged:
-    plan: Plan
+class _Cohort:
+    """Deployments whose plans have the same question, judged on the same inventory: one answer is for all of them."""
+
+    question: Question | None
     inventory: Inventory
+    keys: set[str] = field(default_factory=set)
 
 
 class Fleet:
@@ -36,27 +37,25 @@ class Fleet:
     def __init__(self, snapshot: Callable[[], Inventory], queue: Callable[[str], None]) -> None:
         self._snapshot = snapshot
         self._queue = queue
-        self._judged: dict[str, _Judged] = {}
+        self._cohorts: dict[tuple[Question | None, int], _Cohort] = {}
+        self._cohort_of: dict[str, _Cohort] = {}
         self._changed = asyncio.Event()
 
     def entries(self) -> int:
         """Return how much is kept, for whoever watches that it does not grow."""
-        return len(self._judged)
+        return len(self._cohort_of) + len(self._cohorts)
 
     def judged(self, key: str, plan: Plan, inventory: Inventory) -> None:
         """Note that a deployment was planned on an inventory; only what the comparison reads is kept."""
-        slim = Plan(
-            verdict=plan.verdict,
-            oom_risk=plan.oom_risk,
-            message="",
-            placement=plan.placement,
-            inputs_read=plan.inputs_read,
-        )
-        self._judged[key] = _Judged(slim, inventory)
+        self.forget(key)
+        self._join(question_of(plan), inventory, {key})
 
     def forget(self, key: str) -> None:
         """Forget a deployment."""
-        self._judged.pop(key, None)
+        cohort = self._cohort_of.pop(key, None)
+        if cohort is not None:
+            cohort.keys.discard(key)
+            self._drop_if_empty(cohort)
 
     def changed(self) -> None:
         """Say that the inventory has changed."""
@@ -77,65 +76,47 @@ class Fleet:
     async def pass_on(self) -> None:
         """Queue every deployment whose plan could differ on the inventory of this moment."""
         new = self._snapshot()
-        answers: dict[object, bool] = {}
-        differences: dict[int, frozenset[object]] = {}
-        for number, (key, judged) in enumerate(list(self._judged.items())):
-            if number % _STEP == _STEP - 1:
-                await asyncio.sleep(0)
-            old = judged.inventory
-            if old is new or self._judged.get(key) is not judged:
+        changes: dict[int, Change] = {}
+        for cohort in list(self._cohorts.values()):
+            # A comparison may take a look at all nodes: others get their turn on the loop.
+            await asyncio.sleep(0)
+            old = cohort.inventory
+            if old is new or not cohort.keys:
                 continue
-            if old.version not in differences:
-                differences[old.version] = _structural_difference(old, new)
-            if self._concerns(key, judged, new, differences[old.version], answers):
-                self._queue(key)
-            else:
-                judged.inventory = new
+            if old.version not in changes:
+                changes[old.version] = Change.between(old, new)
+            self._look_at(cohort, changes[old.version])
 
-    @staticmethod
-    def _concerns(
-        key: str, judged: _Judged, new: Inventory, difference: frozenset[object], answers: dict[object, bool]
-    ) -> bool:
-        plan, placement = judged.plan, judged.plan.placement
-        names = {pod.node_name for pod in new.owned_pods.get(key, ())}
-        if placement is not None and names and None not in names:
-            # Its pods have their GPUs: what others take or free is nothing to it, a change of the nodes themselves is.
-            if not difference.isdisjoint(names):
-                return True
-            if placement.gpu_class not in difference:
-                return False
-        inputs = plan.inputs_read
-        group = (
-            judged.inventory.version,
-            inputs.get("gpus"),
-            inputs.get("replicas"),
-            inputs.get("gpus_per_pod"),
-            inputs.get("looks_at_groups"),
-            placement.gpu_class if placement is not None else None,
-        )
-        if group not in answers:
-            answers[group] = affected(plan, judged.inventory, new)
-        return answers[group]
+    def _look_at(self, cohort: _Cohort, change: Change) -> None:
+        """Queue whom the change concerns; the others are as if they had been judged after it."""
+        alters = cohort.question is None or affected(cohort.question, change)
+        concerned = set()
+        if alters or change.rebuilt:
+            concerned = {key for key in cohort.keys if _concerns(key, cohort.question, change, alters)}
+        for key in concerned:
+            self._queue(key)
+        others = cohort.keys - concerned
+        cohort.keys = concerned
+        self._drop_if_empty(cohort)
+        if others:
+            self._join(cohort.question, change.new, others)
+
+    def _join(self, question: Question | None, inventory: Inventory, keys: set[str]) -> None:
+        cohort = self._cohorts.setdefault((question, inventory.version), _Cohort(question, inventory))
+        cohort.keys |= keys
+        self._cohort_of.update(dict.fromkeys(keys, cohort))
+
+    def _drop_if_empty(self, cohort: _Cohort) -> None:
+        if not cohort.keys:
+            self._cohorts.pop((cohort.question, cohort.inventory.version), None)
 
 
-def _structural_difference(old: Inventory, new: Inventory) -> frozenset[object]:
-    """Return the nodes, and the GPU classes on them, that differ in more than in what pods hold."""
-    before, after = _by_node(old), _by_node(new)
-    found: set[object] = set()
-    for name in before.keys() | after.keys():
-        then, now = before.get(name, ()), after.get(name, ())
-        if then != now and tuple(map(_without_pods, then)) != tuple(map(_without_pods, now)):
-            found.add(name)
-            found |= {offer.gpu_class for offer in (*then, *now)}
-    return frozenset(found)
-
-
-def _by_node(inventory: Inventory) -> dict[str, tuple[GpuOffer, ...]]:
-    found: dict[str, tuple[GpuOffer, ...]] = {}
-    for offer in inventory.offers:
-        found[offer.node.name] = (*found.get(offer.node.name, ()), offer)
-    return found
-
-
-def _without_pods(offer: GpuOffer) -> GpuOffer:
-    return replace(offer, free=0, free_cpu_millis=None, free_memory_bytes=None, free_pods=None)
+def _concerns(key: str, question: Question | None, change: Change, alters: bool) -> bool:
+    names = {pod.node_name for pod in change.new.owned_pods.get(key, ())}
+    if question is not None and question.gpu_class is not None and names and None not in names:
+        # Its pods have their GPUs: what others take or free is nothing to it, a change of the nodes themselves is.
+        if not change.rebuilt.isdisjoint(names):
+            return True
+        if question.gpu_class not in change.rebuilt:
+            return False
+    return alters

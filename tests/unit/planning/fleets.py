@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 from vllm_operator.api.spec import VLLMDeploymentSpec
 from vllm_operator.cluster.documents import read_inventory
 from vllm_operator.models import catalogue
+from vllm_operator.planning.fanout import Change, affected, question_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from vllm_operator.cluster.inventory import Inventory
     from vllm_operator.models.facts import ModelFacts
+    from vllm_operator.planning.plan import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,3 +130,9 @@ def spec(uri: str, /, *, model: Mapping[str, Any] | None = None, **sections: Any
 LLAMA_8B = "meta-llama/Llama-3.1-8B-Instruct"
 LLAMA_70B = "meta-llama/Llama-3.3-70B-Instruct"
 LLAMA_405B = "meta-llama/Llama-3.1-405B-Instruct"
+
+
+def alters(found: Plan, old: Inventory, new: Inventory) -> bool:
+    """Whether a change of the cluster could give another plan."""
+    question = question_of(found)
+    return question is None or affected(question, Change.between(old, new))

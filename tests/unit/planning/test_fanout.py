@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from tests.unit.planning.fleets import LLAMA_8B, LLAMA_70B, facts, inventory, node, pod, spec
+from tests.unit.planning.fleets import LLAMA_8B, LLAMA_70B, alters, facts, inventory, node, pod, spec
 
+from vllm_operator.cluster.nodes import project_node
+from vllm_operator.cluster.pods import project_pod
+from vllm_operator.cluster.state import ClusterState
 from vllm_operator.planning.decide import plan
-from vllm_operator.planning.fanout import affected
+from vllm_operator.planning.fanout import Change
 from vllm_operator.planning.plan import Plan, Verdict
 
 NODES = [node("H100", "a", 8), node("H100", "b", 8), node("L4", "c", 1)]
@@ -27,7 +30,7 @@ def llama_70b() -> Plan:
     ],
 )
 def test_what_no_search_looks_at_leaves_a_plan_alone(after: list[dict[str, object]]) -> None:
-    assert not affected(llama_70b(), CLUSTER, inventory(*after))
+    assert not alters(llama_70b(), CLUSTER, inventory(*after))
 
 
 @pytest.mark.parametrize(
@@ -42,7 +45,7 @@ def test_what_no_search_looks_at_leaves_a_plan_alone(after: list[dict[str, objec
 )
 def test_what_could_alter_a_plan_affects_it(after: list[dict[str, object]]) -> None:
     found = llama_70b()
-    changed = affected(found, CLUSTER, inventory(*after))
+    changed = alters(found, CLUSTER, inventory(*after))
     replanned = plan(spec(LLAMA_70B, workload={"contextLength": 8192}), facts(LLAMA_70B), inventory(*after))
     assert changed or (replanned.verdict, replanned.placement) == (found.verdict, found.placement)
 
@@ -50,4 +53,17 @@ def test_what_could_alter_a_plan_affects_it(after: list[dict[str, object]]) -> N
 def test_a_pod_on_one_of_two_free_nodes_affects_nobody_else() -> None:
     found = plan(spec(LLAMA_8B, workload={"contextLength": 8192}), facts(LLAMA_8B), CLUSTER)
     assert found.verdict is Verdict.FITS
-    assert not affected(found, inventory(*NODES, pod("a", 1)), inventory(*NODES, pod("a", 2)))
+    assert not alters(found, inventory(*NODES, pod("a", 1)), inventory(*NODES, pod("a", 2)))
+
+
+def test_an_offer_that_nothing_happened_to_is_no_part_of_a_change() -> None:
+    state = ClusterState()
+    state.replace_nodes([project_node(obj) for obj in NODES])
+    old = state.snapshot()
+    held = project_pod(pod("a", 1))
+    assert held is not None
+    state.upsert_pod(held)
+    change = Change.between(old, state.snapshot())
+    assert [(offer.node.name, offer.free) for offer in change.gone] == [("a", 8)]
+    assert [(offer.node.name, offer.free) for offer in change.come] == [("a", 7)]
+    assert change.rebuilt == frozenset()

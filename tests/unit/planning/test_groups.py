@@ -6,11 +6,10 @@ from itertools import product
 from typing import Any
 
 import pytest
-from tests.unit.planning.fleets import LLAMA_8B, LLAMA_70B, facts, inventory, node, pod, spec
+from tests.unit.planning.fleets import LLAMA_8B, LLAMA_70B, alters, facts, inventory, node, pod, spec
 
 from vllm_operator.planning.capacity import GpuFilter, capacity_for
 from vllm_operator.planning.decide import Capabilities, plan
-from vllm_operator.planning.fanout import affected
 from vllm_operator.planning.flags import flags_of
 from vllm_operator.planning.packing import groups_of
 from vllm_operator.planning.plan import Plan, Verdict
@@ -188,15 +187,15 @@ class TestWords:
 class TestChanges:
     def test_a_node_that_one_group_needs_affects_its_plan(self) -> None:
         spread = planned(LLAMA_405B, PAIR)
-        assert affected(spread, inventory(*PAIR), inventory(*PAIR, pod("b", 1)))
-        assert affected(spread, inventory(*PAIR), inventory(PAIR[0]))
+        assert alters(spread, inventory(*PAIR), inventory(*PAIR, pod("b", 1)))
+        assert alters(spread, inventory(*PAIR), inventory(PAIR[0]))
 
     def test_nodes_that_come_for_a_refused_model_affect_it(self) -> None:
         refused = planned(LLAMA_405B, PAIR[:1])
-        assert affected(refused, inventory(PAIR[0]), inventory(*PAIR))
+        assert alters(refused, inventory(PAIR[0]), inventory(*PAIR))
 
     def test_a_third_free_node_affects_nobody_who_runs_on_two(self) -> None:
         """Room for one replica more, for a rollout, is all that counts."""
         nodes = [node("H100", f"n{number}", 8) for number in range(6)]
         spread = planned(LLAMA_405B, nodes)
-        assert not affected(spread, inventory(*nodes, pod("n5", 1)), inventory(*nodes, pod("n5", 2)))
+        assert not alters(spread, inventory(*nodes, pod("n5", 1)), inventory(*nodes, pod("n5", 2)))

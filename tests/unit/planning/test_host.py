@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.unit.planning.fleets import LLAMA_8B, facts, inventory, node, pod, spec
+from tests.unit.planning.fleets import LLAMA_8B, alters, facts, inventory, node, pod, spec
 
 from vllm_operator.planning.decide import plan
-from vllm_operator.planning.fanout import affected
 from vllm_operator.planning.host import HostNeed, HostRequest, HostRoom
 from vllm_operator.planning.plan import Verdict
 
@@ -95,5 +94,5 @@ def test_a_node_that_is_too_small_for_the_pod_never_fits() -> None:
 def test_a_change_of_free_cpu_that_decides_is_told_to_the_deployments() -> None:
     empty = inventory(node("H100", "a", 8))
     found = plan(spec(LLAMA_8B, workload=WORKLOAD), facts(LLAMA_8B), empty)
-    assert not affected(found, empty, inventory(node("H100", "a", 8), busy("a", cpu="40")))
-    assert affected(found, empty, inventory(node("H100", "a", 8), busy("a", cpu="95")))
+    assert not alters(found, empty, inventory(node("H100", "a", 8), busy("a", cpu="40")))
+    assert alters(found, empty, inventory(node("H100", "a", 8), busy("a", cpu="95")))

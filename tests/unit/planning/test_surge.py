@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.unit.planning.fleets import LLAMA_8B, facts, inventory, node, pod, spec
+from tests.unit.planning.fleets import LLAMA_8B, alters, facts, inventory, node, pod, spec
 
 from vllm_operator.planning.decide import plan
-from vllm_operator.planning.fanout import affected
 
 THREE_GPUS = [node("H100", "a", 2), node("H100", "b", 1)]
 
@@ -40,7 +39,7 @@ def test_the_last_free_gpu_that_goes_is_news_for_a_plan_that_surges() -> None:
     found = _planned(*THREE_GPUS, pod("a", 1))
     assert found.has_room_for_surge
     assert not _planned(*THREE_GPUS, pod("a", 2)).has_room_for_surge
-    assert affected(found, before, after)
+    assert alters(found, before, after)
 
 
 def test_what_does_not_fit_has_no_room() -> None:

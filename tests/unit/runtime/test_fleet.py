@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from typing import Any
 
 import pytest
@@ -37,10 +38,13 @@ class Watched:
         self.queued: list[str] = []
         self.first = asyncio.Event()
         self.fleet = Fleet(self.cluster.snapshot, self._queue)
+        self.judge()
+
+    def judge(self, key: str = KEY) -> None:
         deployment = parse_deployment(resource(gpu={"products": ["*H100*"]}))
         inventory = self.cluster.snapshot()
         facts = catalogue.lookup(deployment.spec.model.uri)
-        self.fleet.judged(KEY, plan(deployment.spec, facts, inventory.crediting(KEY)), inventory)
+        self.fleet.judged(key, plan(deployment.spec, facts, inventory.crediting(key)), inventory)
 
     def _queue(self, key: str) -> None:
         self.queued.append(key)
@@ -106,6 +110,89 @@ async def test_while_it_waits_for_gpus_what_others_take_concerns_it() -> None:
     watched.take(other_pod("h100"))
     await watched.fleet.pass_on()
     assert watched.queued == [KEY]
+
+
+class Counted:
+    """Counts every call that Python code makes, in whatever function."""
+
+    def __enter__(self) -> Counted:
+        self.calls = 0
+        sys.setprofile(self._seen)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _seen(self, frame: object, event: str, argument: object) -> None:
+        self.calls += event == "call"
+
+
+async def calls_for_a_foreign_pod(nodes: int, deployments: int) -> int:
+    """Return how many calls the news of one small pod of somebody else costs on a cluster of some size."""
+    watched = Watched(*(node(f"h100-{number:03d}") for number in range(nodes)))
+    inventory = watched.cluster.snapshot()
+    deployment = parse_deployment(resource(gpu={"products": ["*H100*"]}))
+    found = plan(deployment.spec, catalogue.lookup(deployment.spec.model.uri), inventory)
+    for number in range(deployments):
+        watched.fleet.judged(f"team/model-{number}", found, inventory)
+    small = other_pod("h100-001")
+    small["spec"]["containers"] = [{"name": "c", "resources": {"requests": {"cpu": "250m", "memory": "512Mi"}}}]
+    record = project_pod(small)
+    assert record is not None
+    with Counted() as counted:
+        assert watched.cluster.upsert_pod(record)
+        await watched.fleet.pass_on()
+    assert watched.queued == []
+    return counted.calls
+
+
+async def test_a_foreign_pod_costs_the_same_on_a_large_cluster_with_many_deployments() -> None:
+    """Only the node that it is on is looked at, and once for all deployments that ask the same."""
+    assert await calls_for_a_foreign_pod(nodes=40, deployments=200) == await calls_for_a_foreign_pod(2, 1)
+
+
+async def test_what_a_change_did_not_concern_is_compared_with_the_newest_inventory_from_then_on() -> None:
+    watched = Watched(H100, node("h100-b"))
+    watched.cluster.upsert_node(project_node(L4))
+    await watched.fleet.pass_on()
+    with Counted() as counted:
+        await watched.fleet.pass_on()
+    assert counted.calls < 20
+    watched.cluster.remove_node("h100")
+    await watched.fleet.pass_on()
+    assert watched.queued == [KEY]
+
+
+async def test_each_change_is_told_until_the_deployment_is_judged_anew() -> None:
+    watched = Watched(T4)
+    watched.cluster.upsert_node(project_node(H100))
+    await watched.fleet.pass_on()
+    watched.cluster.upsert_node(project_node(L4))
+    await watched.fleet.pass_on()
+    assert watched.queued == [KEY, KEY]
+    watched.judge()
+    watched.cluster.remove_node("l4")
+    await watched.fleet.pass_on()
+    assert watched.queued == [KEY, KEY]
+
+
+async def test_only_those_without_their_gpus_are_queued_of_several_that_ask_the_same() -> None:
+    watched = Watched(H100, node("h100-b"), bound_to="h100")
+    watched.judge("team/waiting")
+    taking = other_pod("h100-b")
+    watched.take(taking)
+    await watched.fleet.pass_on()
+    assert watched.queued == ["team/waiting"]
+
+
+async def test_nothing_is_kept_of_those_that_are_gone() -> None:
+    watched = Watched(H100)
+    watched.judge("team/other")
+    watched.cluster.upsert_node(project_node(T4))
+    await watched.fleet.pass_on()
+    watched.fleet.forget(KEY)
+    watched.fleet.forget("team/other")
+    assert watched.fleet.entries() == 0
 
 
 async def test_a_deployment_that_is_gone_is_not_queued() -> None:
