@@ -47,6 +47,16 @@ def test_the_chart_wraps_the_same_rules_where_they_are_asked_for() -> None:
     assert "PrometheusRule" not in helm_template()
 
 
+def test_each_alert_links_to_its_part_of_the_runbook_where_that_is_published() -> None:
+    base = "https://docs.example.com/alerts"
+    text = helm_template("--set=metrics.alerts=true", f"--set=metrics.runbookUrl={base}")
+    (wrapped,) = (obj for obj in filter(None, yaml.safe_load_all(text)) if obj["kind"] == "PrometheusRule")
+    found = [rule for group in wrapped["spec"]["groups"] for rule in group["rules"]]
+    links = {rule["alert"]: rule["annotations"].pop("runbook_url") for rule in found}
+    assert links == {rule["alert"]: f"{base}#{rule['alert'].lower()}" for rule in rules()}
+    assert found == rules()
+
+
 def test_every_alert_has_its_place_in_the_runbook() -> None:
     headings = set(re.findall(r"^## (\w+)$", RUNBOOK.read_text(), re.MULTILINE))
     assert headings == {rule["alert"] for rule in rules()}
