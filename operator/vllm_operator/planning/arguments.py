@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from vllm_operator.models.facts import ModelFacts
+    from vllm_operator.planning.candidate import Candidate
     from vllm_operator.planning.families import Family
     from vllm_operator.planning.request import Request
-    from vllm_operator.planning.search import Candidate
     from vllm_operator.planning.tuning import Parallelism
 
 

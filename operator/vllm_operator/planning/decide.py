@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from vllm_operator.cluster.inventory import Inventory
     from vllm_operator.cluster.records import GpuClass
     from vllm_operator.models.facts import ModelFacts
+    from vllm_operator.planning.candidate import Candidate
     from vllm_operator.planning.decision import Decision
     from vllm_operator.planning.need import MemoryRoom
     from vllm_operator.planning.request import Request
-    from vllm_operator.planning.search import Candidate
 
 HASH_DIGITS = 16
 TRADE_OFF_CONCURRENCIES = (1, 4, 16, 64, 256)

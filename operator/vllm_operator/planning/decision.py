@@ -8,12 +8,13 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from vllm_operator.planning.candidate import Candidate
 from vllm_operator.planning.capacity import capacity_for
 from vllm_operator.planning.families import family_of
 from vllm_operator.planning.memory import GIB, compute_weights_memory
 from vllm_operator.planning.plan import Verdict
 from vllm_operator.planning.refusals import refusals_of
-from vllm_operator.planning.search import Candidate, search
+from vllm_operator.planning.search import search
 from vllm_operator.planning.sizing import question_of
 from vllm_operator.planning.source import parse_address
 from vllm_operator.planning.tuning import Parallelism

@@ -14,8 +14,8 @@ from vllm_operator.planning.search import search, search_groups
 from vllm_operator.planning.sizing import question_of
 
 if TYPE_CHECKING:
+    from vllm_operator.planning.candidate import Candidate
     from vllm_operator.planning.decision import Decision
-    from vllm_operator.planning.search import Candidate
 
 _BUYABLE = ("L4", "L40S", "A100 SXM 80GB", "H100 SXM 80GB", "H200", "B200", "B300")
 """Products that clouds and vendors sell by the node, smallest first."""

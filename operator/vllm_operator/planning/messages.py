@@ -25,9 +25,9 @@ from vllm_operator.planning.wording import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from vllm_operator.planning.candidate import Candidate
     from vllm_operator.planning.decision import Decision
     from vllm_operator.planning.plan import Suggestion
-    from vllm_operator.planning.search import Candidate
 
 SHOWN_NODES = 3
 LEADER_WORKER_SET_URL = "https://lws.sigs.k8s.io"

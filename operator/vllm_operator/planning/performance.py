@@ -21,8 +21,8 @@ from vllm_operator.planning.need import share_of_a_copy
 if TYPE_CHECKING:
     from vllm_operator.cluster.devices import DeviceFacts
     from vllm_operator.models.facts import ModelFacts
+    from vllm_operator.planning.candidate import Candidate
     from vllm_operator.planning.request import Request
-    from vllm_operator.planning.search import Candidate
 
 Range = tuple[float, float]
 

@@ -14,10 +14,10 @@ from vllm_operator.api.spec import AccessMode
 from vllm_operator.planning.capacity import Exclusion, Toleration
 from vllm_operator.planning.decision import decide
 from vllm_operator.planning.groups import TENSOR_SIZES
+from vllm_operator.planning.judging import CONTEXT_STEP, SMALLEST_CONTEXT
 from vllm_operator.planning.plan import Suggestion, Verdict
 from vllm_operator.planning.refusals import refusals_of
 from vllm_operator.planning.request import OneNodeOnly
-from vllm_operator.planning.search import CONTEXT_STEP, SMALLEST_CONTEXT
 from vllm_operator.planning.tuning import compute_capability
 from vllm_operator.planning.wording import gpus_of_candidate, plural, share_gib
 
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from vllm_operator.cluster.inventory import Inventory
+    from vllm_operator.planning.candidate import Candidate
     from vllm_operator.planning.decision import Decision
     from vllm_operator.planning.need import MemoryRoom
     from vllm_operator.planning.request import Request
-    from vllm_operator.planning.search import Candidate
 
 MAX_SUGGESTIONS = 5
 TENSOR_SIZE = "tensorParallelSize"

@@ -9,10 +9,10 @@ from vllm_operator.planning.memory import GIB
 
 if TYPE_CHECKING:
     from vllm_operator.cluster.records import GpuClass
+    from vllm_operator.planning.candidate import Candidate
     from vllm_operator.planning.host import HostNeed
     from vllm_operator.planning.need import Need
     from vllm_operator.planning.plan import Alternative, Placement
-    from vllm_operator.planning.search import Candidate
 
 
 def need_gib(size_bytes: int) -> str:
