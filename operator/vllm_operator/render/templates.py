@@ -118,20 +118,25 @@ def _as_json(value: object) -> str:
 
 def _plain(value: object) -> object:
     """Return a copy of plain data; without floats, as YAML 1.1 reads some of JSON's spellings of them as text."""
-    if isinstance(value, str):
-        return str.__str__(value)
-    if value is None or isinstance(value, int):
+    kind = type(value)
+    if kind is str or value is None or kind is int or kind is bool:
         return value
     if isinstance(value, dict):
         return {_key(key): _plain(child) for key, child in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(child) for child in value]
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, int):
+        return value
     if isinstance(value, float):
         raise TypeError(f"{value} is a float; manifests hold whole numbers and text")
     raise TypeError(f"{type(value).__name__} has no form in a manifest")
 
 
 def _key(key: object) -> str:
+    if type(key) is str:
+        return key
     if not isinstance(key, str):
         raise TypeError(f"the key {key!r} is no text")
     return str.__str__(key)
@@ -145,6 +150,8 @@ def _environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        # The templates are part of the package: jinja2 would ask the file system about each of them at each rendering.
+        auto_reload=False,
         # The output is YAML whose values are JSON; HTML escaping would corrupt them.
         autoescape=False,
     )

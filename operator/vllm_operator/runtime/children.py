@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -85,9 +86,8 @@ class Child:
         return self.fingerprint + (b"refused" if self.rollout is not None and self.rollout.failure_message else b"")
 
     def body(self) -> Manifest:
-        """Return the object without its status."""
-        body: Manifest = json.loads(zlib.decompress(self.packed))
-        return body
+        """Return the object without its status; it is shared and must not be changed."""
+        return _unpacked(self.packed)
 
 
 class Sight(NamedTuple):
@@ -211,6 +211,13 @@ class Children:
         return True
 
 
+@lru_cache(maxsize=64)
+def _unpacked(packed: bytes) -> Manifest:
+    """Decode a body: one reconcile asks for it a few times, sixteen go on at once, and each has two or three."""
+    body: Manifest = json.loads(zlib.decompress(packed))
+    return body
+
+
 def _of_interest(child: Child) -> tuple[object, ...]:
     return child.uid, child.owner_uid, child.fingerprint, child.rollout, child.complaint
 
@@ -311,13 +318,15 @@ def covers(observed: Any, wanted: Any, *, field: str = "") -> bool:
 
     `field`: name of the field that holds the two. Most lists of Kubernetes are one value: an item more is an edit.
     """
+    if observed == wanted:
+        return True
     if isinstance(wanted, dict):
         if not isinstance(observed, dict):
             return not wanted and observed is None
         return all(covers(observed.get(key), value, field=key) for key, value in wanted.items())
     if isinstance(wanted, list):
         return _covers_list(observed, wanted, _key_of(wanted, field))
-    return bool(observed == wanted) or _same_quantity(observed, wanted) or (observed is None and wanted == "")
+    return _same_quantity(observed, wanted) or (observed is None and wanted == "")
 
 
 def _covers_list(observed: Any, wanted: list[Any], key: str | None) -> bool:

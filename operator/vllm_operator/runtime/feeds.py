@@ -137,6 +137,6 @@ class ResourceFeed:
     queue: Callable[[str], None]
 
     def replace(self, objects: list[Listed], version: int | None) -> None:
-        """Take an authoritative list, of which `listed` was kept."""
+        """Take an authoritative list, of which `Resources.listed` was kept."""
         for key in self.resources.replace(self.namespace, objects, version):
             self.queue(key)

@@ -120,7 +120,9 @@ def registry(
     async def observed(type: str | None, body: Mapping[str, Any], **_: Any) -> None:
         if listings.again(type, body["metadata"]["uid"]):
             doubted()
-        key = resources.remove(body) if type == "DELETED" else resources.upsert(body)
+        # Kopf's view of the object resolves every field anew.
+        obj = dict(body)
+        key = resources.remove(obj) if type == "DELETED" else resources.upsert(obj)
         if key is not None:
             queue(key)
 

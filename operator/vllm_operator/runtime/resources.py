@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.runtime.children import version_of
 from vllm_operator.runtime.standings import standing_of
@@ -23,6 +23,8 @@ def _compressed(text: str) -> bytes:
 
 
 NO_STATUS = _compressed(canonical({}))
+_OF_METADATA: Final = ("name", "namespace", "uid", "generation", "deletionTimestamp")
+"""What a plan reads; labels and annotations are nobody's input, and versions come and go with the status."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,16 @@ class Resources:
 
     def upsert(self, obj: Mapping[str, Any]) -> str | None:
         """Take an object; returns its key when it has to be looked at."""
-        return self._take(*listed(obj))
+        return self._take(*self.listed(obj))
+
+    def listed(self, obj: Mapping[str, Any]) -> Listed:
+        """Return what is kept of an object until it is taken: its key, and the rest compressed.
+
+        What is known of it already is not compressed again: the same version is the same object, and the same
+        generation has the same spec.
+        """
+        key = key_of(obj)
+        return key, _stored(obj, self._known.get(key), self._status_of(key))
 
     def _take(self, key: str, fresh: StoredResource) -> str | None:
         known = self._known.get(key)
@@ -158,27 +169,39 @@ def key_of(obj: Mapping[str, Any]) -> str:
     return f"{metadata.get('namespace', 'default')}/{metadata['name']}"
 
 
-def listed(obj: Mapping[str, Any]) -> Listed:
-    """Return what is kept of an object in a list: its key, and the rest compressed."""
-    return key_of(obj), _stored(obj)
-
-
-def _stored(obj: Mapping[str, Any]) -> StoredResource:
-    metadata = {
-        name: obj["metadata"][name]
-        for name in ("name", "namespace", "uid", "generation", "resourceVersion", "deletionTimestamp")
-        if name in obj["metadata"]
-    }
-    body = {key: value for key, value in obj.items() if key != "status"} | {"metadata": metadata}
-    return StoredResource(
-        uid=str(metadata.get("uid") or ""),
-        generation=int(metadata.get("generation") or 0),
-        version=version_of(obj),
-        deleting="deletionTimestamp" in metadata,
-        status=_compressed(canonical(obj.get("status") or {})),
-        standing=standing_of(obj.get("status") or {}),
-        packed=_compressed(json.dumps(body)),
+def _stored(obj: Mapping[str, Any], known: StoredResource | None, status_known: bytes) -> StoredResource:
+    metadata, version = obj["metadata"], version_of(obj)
+    uid, generation, deleting = (
+        str(metadata.get("uid") or ""),
+        int(metadata.get("generation") or 0),
+        "deletionTimestamp" in metadata,
     )
+    packed = None
+    if known is not None and known.uid == uid:
+        if version is not None and known.version == version:
+            return known
+        if generation and (known.generation, known.deleting) == (generation, deleting):
+            packed = known.packed
+    status = obj.get("status") or {}
+    return StoredResource(
+        uid=uid,
+        generation=generation,
+        version=version,
+        deleting=deleting,
+        status=_compressed_unless(status_known, canonical(status)),
+        standing=standing_of(status),
+        packed=packed if packed is not None else _compressed(json.dumps(_body(obj))),
+    )
+
+
+def _body(obj: Mapping[str, Any]) -> dict[str, Any]:
+    metadata = {name: obj["metadata"][name] for name in _OF_METADATA if name in obj["metadata"]}
+    return {key: value for key, value in obj.items() if key != "status"} | {"metadata": metadata}
+
+
+def _compressed_unless(known: bytes, text: str) -> bytes:
+    """Return a text compressed, which is what is known already where it says the same: that costs a third."""
+    return known if zlib.decompress(known) == text.encode() else _compressed(text)
 
 
 def _older(version: int | None, than: int | None) -> bool:

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from vllm_operator.runtime.kube import VLLM_DEPLOYMENTS, ApiError, Unreachable
-from vllm_operator.runtime.resources import listed
 from vllm_operator.runtime.watch import Backoff
 
 if TYPE_CHECKING:
@@ -57,6 +56,6 @@ class Resync:
                     await self._doubted.wait()
 
     async def _list(self) -> None:
-        objects, version = await self.kube.list(VLLM_DEPLOYMENTS, self.feed.namespace, keep=listed)
+        objects, version = await self.kube.list(VLLM_DEPLOYMENTS, self.feed.namespace, keep=self.feed.resources.listed)
         self.feed.replace(objects, int(version) if version.isdecimal() else None)
         self.synced.set()

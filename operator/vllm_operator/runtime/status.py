@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -41,6 +42,8 @@ MOST_REASONS: Final = 64
 _LONGEST_MESSAGE: Final = 8000
 
 DECIMALS: Final = 3
+_PERHAPS_WHOLE: Final = re.compile(r"[:,\[]-?\d[\d.]*(?:\.0|e[+-]?\d+)[,\]}]")
+"""A number of compact JSON that Python writes as a fraction and that may be whole; in a text it does no harm."""
 """Of GiB and per cent in the status: a MiB is 0.001 GiB."""
 
 
@@ -321,7 +324,7 @@ def _suggestions(plan: Plan) -> list[SuggestionStatus]:
 
 
 def as_written(status: VLLMDeploymentStatus) -> dict[str, Any]:
-    """Return a status as JSON, without what is unset and without digits that nobody reads."""
+    """Return a status as JSON, without what is unset and without digits that nobody reads: 80.0 is 80."""
     written: dict[str, Any] = status.model_dump(mode="json", by_alias=True, exclude_none=True)
     return {key: _rounded(value) for key, value in written.items()}
 
@@ -331,12 +334,20 @@ def _rounded(value: object) -> object:
         return {key: _rounded(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_rounded(item) for item in value]
-    return round(value, DECIMALS) if isinstance(value, float) else value
+    if isinstance(value, float):
+        rounded = round(value, DECIMALS)
+        return int(rounded) if rounded.is_integer() else rounded
+    return value
 
 
 def canonical(status: object) -> str:
     """Return a status as text in which equal statuses are equal: 80.0 comes back from the API server as 80."""
-    return json.dumps(_whole(status), sort_keys=True, separators=(",", ":"))
+    text = _dumped(status)
+    return _dumped(_whole(status)) if _PERHAPS_WHOLE.search(text) else text
+
+
+def _dumped(status: object) -> str:
+    return json.dumps(status, sort_keys=True, separators=(",", ":"))
 
 
 def _whole(value: object) -> object:

@@ -556,12 +556,12 @@ async def test_a_resource_that_is_being_deleted_is_left_alone(world: World) -> N
 
 
 async def test_an_object_that_is_no_longer_wanted_is_removed(world: World) -> None:
-    world.write_resource(resource(version=2, cache={"type": "PersistentVolumeClaim", "size": "10Gi"}))
+    world.write_resource(resource(generation=2, version=2, cache={"type": "PersistentVolumeClaim", "size": "10Gi"}))
     await world.reconcile()
     claims = [key for key in world.kube.objects if key[0] == "persistentvolumeclaims"]
     assert len(claims) == 1
     world.watch()
-    world.write_resource(resource(generation=2, version=70))
+    world.write_resource(resource(generation=3, version=70))
     await world.reconcile()
     assert [key for key in world.kube.objects if key[0] == "persistentvolumeclaims"] == []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.runtime.test_reconciler import resource
 
 from vllm_operator.runtime.children import Children, covers
-from vllm_operator.runtime.resources import Resources, listed
+from vllm_operator.runtime.resources import Resources
 from vllm_operator.runtime.status import canonical
 
 DEPLOYMENT = ("Deployment", "model")
@@ -115,6 +116,83 @@ def test_the_echo_of_our_own_status_concerns_nobody_and_another_status_does() ->
     assert resources.upsert({**resource(version=6), "status": {"observedGeneration": 1}}) == "team/model"
 
 
+def test_a_list_of_what_is_known_makes_nothing_anew() -> None:
+    resources = Resources()
+    obj = {**resource(version=5), "status": {"verdict": "Fits"}}
+    resources.upsert(obj)
+    key, stored = resources.listed(obj)
+    assert stored is resources.get(key)
+
+
+def test_the_echo_of_our_own_status_shares_the_spec_and_the_status_that_are_known() -> None:
+    resources = Resources()
+    resources.upsert(resource(version=1))
+    ours = {"verdict": "Fits", "warnings": ["one"]}
+    resources.wrote_status("team/model", 5, canonical(ours))
+    before, (_, echo) = resources.get("team/model"), resources.listed({**resource(version=5), "status": ours})
+    assert before is not None
+    assert echo.packed is before.packed
+    assert (echo.version, echo.standing.verdict) == (5, "Fits")
+    resources.upsert({**resource(version=5), "status": ours})
+    assert json.loads(resources.status_of("team/model")) == ours
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param(resource(generation=2, version=2, replicas=3), id="generation"),
+        pytest.param(resource(uid="cr-2", version=2, replicas=3), id="made-anew"),
+        pytest.param(resource(uid="cr-2", replicas=3), id="made-anew-at-a-version-that-was-seen"),
+        pytest.param(resource(generation=0, version=2, replicas=3), id="no-generation"),
+    ],
+)
+def test_a_spec_that_may_be_another_is_taken(changed: dict[str, Any]) -> None:
+    resources = Resources()
+    resources.upsert(resource(version=1))
+    _, stored = resources.listed(changed)
+    assert stored.body()["spec"]["replicas"] == 3
+
+
+def test_the_mark_of_a_deletion_is_taken() -> None:
+    resources = Resources()
+    resources.upsert(resource(version=1))
+    marked = resource(version=2)
+    marked["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert resources.upsert(marked) == "team/model"
+    stored = resources.get("team/model")
+    assert stored is not None
+    assert (stored.deleting, "deletionTimestamp" in stored.body()["metadata"]) == (True, True)
+
+
+numbers = st.floats(allow_nan=False, allow_infinity=False) | st.integers() | st.sampled_from([80.0, 1e21, -0.0, 1.5e16])
+values = st.recursive(
+    numbers | st.text(alphabet='0123456789.e+-,:[]"', max_size=9) | st.booleans() | st.none(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(status=st.dictionaries(st.text(max_size=3), values, max_size=4))
+def test_no_whole_number_is_written_as_a_fraction_and_no_text_is_changed(status: dict[str, Any]) -> None:
+    text = canonical(status)
+    assert json.loads(text) == status
+
+    def refuse_whole(number: str) -> float:
+        assert not float(number).is_integer()
+        return float(number)
+
+    json.loads(text, parse_float=refuse_whole)
+
+
+def test_a_body_is_decoded_once_for_all_who_ask_for_it_in_one_reconcile() -> None:
+    children = Children()
+    children.upsert(child(1, replicas=1))
+    known = children.of("team/model")[DEPLOYMENT]
+    assert known.body() is known.body()
+    children.upsert(child(2, replicas=2))
+    assert children.of("team/model")[DEPLOYMENT].body()["spec"] == {"replicas": 2}
+
+
 def test_a_list_that_was_overtaken_by_the_watch_changes_nothing() -> None:
     resources = Resources()
     resources.upsert(resource(generation=2, version=9))
@@ -135,7 +213,7 @@ def test_a_list_from_before_a_deletion_does_not_bring_the_resource_back() -> Non
     resources = Resources()
     resources.upsert(resource(version=5))
     resources.remove(resource(version=7))
-    assert resources.replace(None, [listed(resource(version=5))], 6) == set()
+    assert resources.replace(None, [resources.listed(resource(version=5))], 6) == set()
     assert "team/model" not in resources
     assert resources.upsert(resource(version=5)) is None, "nor does a watch that has to begin again"
 
@@ -143,7 +221,7 @@ def test_a_list_from_before_a_deletion_does_not_bring_the_resource_back() -> Non
 def test_a_list_from_before_a_resource_was_made_anew_does_not_bring_its_predecessor_back() -> None:
     resources = Resources()
     resources.upsert(resource(version=9, uid="cr-2"))
-    assert resources.replace(None, [listed(resource(version=5))], 6) == set()
+    assert resources.replace(None, [resources.listed(resource(version=5))], 6) == set()
     stored = resources.get("team/model")
     assert stored is not None
     assert stored.uid == "cr-2"
