@@ -53,6 +53,8 @@ class RealNode:
         self.authority = Authority(self.directory / "own-pki")
         self._images = list(images)
         self._keeper: subprocess.Popen[str] | None = None
+        self.started_within_seconds = 0.0
+        """From nothing, with everything built, to a node on which pods can run."""
 
     def __enter__(self) -> RealNode:
         try:
@@ -92,6 +94,7 @@ class RealNode:
         if found := machine.hindrances():
             raise NodeError(f"no node can run here: {'; '.join(found)}; {machine.OTHERWISE}")
         build.ensure_binaries()
+        begun = time.monotonic()
         images = [*self._own_images(), *self._images]
         with socket.create_server(("127.0.0.1", 0)) as listener:
             port = listener.getsockname()[1]
@@ -111,6 +114,7 @@ class RealNode:
                     start_new_session=True,
                 )
         self._await_ready(self._keeper)
+        self.started_within_seconds = time.monotonic() - begun
 
     def stop(self) -> None:
         """End the node; its keeper removes everything."""

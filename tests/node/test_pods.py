@@ -10,11 +10,14 @@ import pytest
 from tests.node.served import NAMESPACE, ask, engine_status, is_ready, pods
 
 if TYPE_CHECKING:
+    from tests.node.node import RealNode
     from tests.node.scene import NodeScene
 
 pytestmark = [pytest.mark.node, pytest.mark.usefixtures("models")]
 
 GIB = 1024**3
+LONGEST_START_SECONDS = 20
+"""Four times what an idle machine with two cores takes."""
 HABITS = ("/", "/usr/local/bin", "/etc", "/etc/vllm-operator", "/var", "/run", "/home", "/root", "/sys", "/dev")
 """Where a program would write by habit. What the image does not have cannot be written to either."""
 
@@ -25,6 +28,10 @@ def self_of(scene: NodeScene, name: str, *writes: str) -> dict[str, Any]:
     assert status == 200, text
     found: dict[str, Any] = json.loads(text)
     return found
+
+
+def test_a_node_is_there_soon_enough_to_be_started_for_a_test(node: RealNode) -> None:
+    assert 0 < node.started_within_seconds <= LONGEST_START_SECONDS
 
 
 def test_the_rendered_pod_runs_unchanged_under_restricted(scene: NodeScene) -> None:
