@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from vllm_operator.models.facts import ModelFacts
     from vllm_operator.models.predict import Answer
@@ -39,47 +39,47 @@ def run(args: argparse.Namespace) -> int:
     except (OSError, UnicodeDecodeError) as error:
         print(f"predict: {args.runs} cannot be read: {error}", file=sys.stderr)
         return EXIT_UNREADABLE
-    for answer in answers(lines, folder=folder):
-        sys.stdout.write(json.dumps(answer) + "\n")
+    encode = json.JSONEncoder(check_circular=False).encode
+    sys.stdout.writelines(f"{encode(answer)}\n" for answer in answers(lines, folder=folder))
     return EXIT_READ
 
 
 def answers(lines: Iterable[str], *, folder: Path) -> Iterator[Answer]:
     """One answer for each line that is not blank. `config_dir` is relative to `folder`."""
-    known = _KnownModels(folder)
-    for number, line in enumerate(lines, start=1):
-        if line.strip():
-            yield _answer(line, number, known.facts_of)
-
-
-def _lines(name: str) -> tuple[list[str], Path]:
-    if name == "-":
-        return sys.stdin.read().splitlines(), Path()
-    path = Path(name)
-    return path.read_text(encoding="utf-8").splitlines(), path.parent
-
-
-def _answer(line: str, number: int, facts_of: Callable[[RunRow], ModelFacts]) -> Answer:
     from pydantic import ValidationError
 
     from vllm_operator.models.errors import ModelError
     from vllm_operator.models.predict import answer
     from vllm_operator.models.run_row import RowError, RunRow
 
-    try:
-        row = RunRow.model_validate_json(line)
-    except ValidationError as error:
-        return {"id": _id_of(line), "error": f"line {number}: {_brief(error.errors()[0])}"}
-    try:
-        return answer(row, facts_of(row))
-    except (RowError, ModelError) as error:
-        return {"id": row.id, "error": f"line {number}: {error}"}
+    known = _KnownModels(folder)
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = RunRow.model_validate_json(line)
+        except ValidationError as error:
+            yield {"id": _id_of(line), "error": f"line {number}: {_brief(error.errors()[0])}"}
+            continue
+        try:
+            found = answer(row, known.facts_of(row))
+        except (RowError, ModelError) as error:
+            found = {"id": row.id, "error": f"line {number}: {error}"}
+        yield found
+
+
+def _lines(name: str) -> tuple[list[str], Path]:
+    if name == "-":
+        return sys.stdin.read().split("\n"), Path()
+    path = Path(name)
+    # NB: not splitlines, which also cuts at characters that JSON leaves alone inside a string.
+    return path.read_text(encoding="utf-8").split("\n"), path.parent
 
 
 def _id_of(line: str) -> object:
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return row.get("id") if isinstance(row, dict) else None
 

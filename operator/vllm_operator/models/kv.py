@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from vllm_operator.models.grouping import SpecGroup
     from vllm_operator.models.settings import ResolvedSettings
 
+_LENGTHS_KEPT: Final = 64
+"""Lengths whose blocks a layout remembers: the one that was asked for, and those that its search tries."""
 _PROTECTED_LAYERS: Final = 2
 """First and last layers that TurboQuant leaves in the model's dtype; hybrids have too few to spare any."""
 
@@ -89,6 +91,15 @@ class KvLayout:
     """The fit check asks each stage for the layers of all of them (`fit_counts_all_stages`)."""
 
     @cached_property
+    def smallest_block(self) -> int:
+        """Tokens of the smallest block of any group; 0 without a cache."""
+        return min((group.block_size for group in self.groups), default=0)
+
+    @cached_property
+    def _blocks_by_length(self) -> dict[int, int]:
+        return {}
+
+    @cached_property
     def bytes_per_block(self) -> int:
         """Bytes that one block id costs over all layers, on a GPU of the fullest pipeline stage."""
         return max(self.bytes_per_block_by_stage, default=0)
@@ -108,10 +119,17 @@ class KvLayout:
 
     def blocks_one_sequence(self, length: int) -> int:
         """Blocks that one sequence of `length` tokens takes over all groups."""
-        return sum(
-            group.blocks_one_sequence(length, in_flight=self.in_flight_tokens, context_parallel=self.context_parallel)
-            for group in self.groups
-        )
+        known = self._blocks_by_length
+        blocks = known.get(length)
+        if blocks is None:
+            parallel = self.context_parallel
+            blocks = sum(
+                group.blocks_one_sequence(length, in_flight=self.in_flight_tokens, context_parallel=parallel)
+                for group in self.groups
+            )
+            if len(known) < _LENGTHS_KEPT:
+                known[length] = blocks
+        return blocks
 
     def checked_bytes_one_sequence(self, length: int) -> int:
         """Bytes that the fit check asks of a GPU for one sequence of `length` tokens."""
@@ -119,6 +137,8 @@ class KvLayout:
 
     def scarcest_stage(self, available_bytes: tuple[int, ...]) -> int:
         """The stage whose memory holds the fewest blocks; the first of equals."""
+        if len(available_bytes) == 1:
+            return 0
         sizes = self._checked_bytes_by_stage or (1,) * len(available_bytes)
         held = [available / size for available, size in zip(available_bytes, sizes, strict=True) if size]
         stages = [stage for stage, size in enumerate(sizes) if size]
@@ -172,6 +192,15 @@ def kv_layout(facts: ModelFacts, resolved: ResolvedSettings) -> KvLayout:
     Raises:
         ModelConfigError: a KV dtype has no size here, or vLLM could not lay these layers out.
     """
+    return layout_of(kv_groups(facts, resolved), resolved)
+
+
+def kv_groups(facts: ModelFacts, resolved: ResolvedSettings) -> tuple[KvGroup, ...]:
+    """Return the groups of layers that share a block table; no batch limit, and length only of states, plays a part.
+
+    Raises:
+        ModelConfigError: as `kv_layout`.
+    """
     specs = _layer_specs(facts, resolved)
     is_uneven = any(spec.kind not in (SpecKind.FULL, SpecKind.STATE) for spec in specs)
     if resolved.decode_context_parallel_size > 1 and is_uneven:
@@ -179,8 +208,13 @@ def kv_layout(facts: ModelFacts, resolved: ResolvedSettings) -> KvLayout:
             "decode_context_parallel_size", "vLLM supports it only where every layer sees everything"
         )
     groups = group_layers(specs, hybrid=resolved.hybrid_kv_cache_manager)
+    return tuple(_kv_group(group, facts, resolved) for group in groups)
+
+
+def layout_of(groups: tuple[KvGroup, ...], resolved: ResolvedSettings) -> KvLayout:
+    """Return the arithmetic over these groups with the settings' limits."""
     return KvLayout(
-        groups=tuple(_kv_group(group, facts, resolved) for group in groups),
+        groups=groups,
         in_flight_tokens=resolved.max_in_flight_tokens,
         context_parallel=resolved.decode_context_parallel_size,
         longest=resolved.max_model_len,

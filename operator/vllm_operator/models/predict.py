@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from vllm_operator.models.bounded_memory import Recent
 from vllm_operator.models.devices import Devices, devices_of
+from vllm_operator.models.errors import ModelConfigError
 from vllm_operator.models.facts import Device
 from vllm_operator.models.memory import predict_memory
 from vllm_operator.models.memory.constants import constants_for
@@ -104,10 +105,13 @@ def _recent_question(facts: ModelFacts, settings: EngineSettings, devices: Devic
 
 def _question(facts: ModelFacts, settings: EngineSettings, devices: Devices) -> _Question | tuple[str, ...]:
     device = devices.smallest
-    problems = parallelism_problems(facts, settings) + setting_problems(facts, settings, device)
-    if problems:
+    try:
+        resolved: ResolvedSettings | None = resolve_settings(facts, settings, device)
+    except ModelConfigError:
+        resolved = None
+    problems = parallelism_problems(facts, settings) + setting_problems(facts, settings, device, resolved=resolved)
+    if problems or resolved is None:
         return problems
-    resolved = resolve_settings(facts, settings, device)
     weights = recent_weights(facts, resolved, device)
     constants = constants_as_set(constants_for(resolved.version), resolved)
     return _Question(
@@ -162,35 +166,33 @@ def _capacity_answer(
 def _full_answer(row: RunRow, resolved: ResolvedSettings, layout: KvLayout, prediction: MemoryPrediction) -> Answer:
     reported = prediction.reported
     low, high = reported.kv_cache_bytes_interval
-    return {
-        **_blank(row),
-        "parameter_bytes": reported.weights.parameter_bytes,
-        "weights_gib": _gib(reported.stage.weights),
-        "activation_gib": _gib(reported.stage.activation),
-        "cuda_graph_gib": _gib(reported.stage.graphs),
-        "non_torch_gib": _gib(reported.stage.non_torch),
-        "kv_cache_gib": _gib(reported.kv_cache_bytes),
-        "kv_cache_gib_interval": [_gib(low), _gib(high)],
-        **_cache_fields(resolved, layout, prediction.capacity),
-        "starts": prediction.starts,
-        "failure": prediction.failure.value if prediction.failure else None,
-        "basis": prediction.basis.value,
-        "notes": list(prediction.notes),
-    }
+    stage = reported.stage
+    found = _blank(row)
+    found["parameter_bytes"] = reported.weights.parameter_bytes
+    found["weights_gib"] = _gib(stage.weights)
+    found["activation_gib"] = _gib(stage.activation)
+    found["cuda_graph_gib"] = _gib(stage.graphs)
+    found["non_torch_gib"] = _gib(stage.non_torch)
+    found["kv_cache_gib"] = _gib(reported.kv_cache_bytes)
+    found["kv_cache_gib_interval"] = [_gib(low), _gib(high)]
+    found.update(_cache_fields(resolved, layout, prediction.capacity))
+    found["starts"] = prediction.starts
+    found["failure"] = prediction.failure.value if prediction.failure else None
+    found["basis"] = prediction.basis.value
+    found["notes"] = list(prediction.notes)
+    return found
 
 
 def _cache_fields(resolved: ResolvedSettings, layout: KvLayout, capacity: KvCapacity | None) -> Answer:
     """What the cache holds, as that version's log prints it."""
     fields: Answer = {"kv_bytes_one_sequence": layout.bytes_one_sequence(resolved.max_model_len)}
     if layout.groups:
-        fields["block_size"] = min(group.block_size for group in layout.groups)
+        fields["block_size"] = layout.smallest_block
     if capacity is None:
         return fields
-    fields |= {
-        "num_gpu_blocks": capacity.num_blocks,
-        "kv_cache_tokens": _printed_tokens(resolved, layout, capacity),
-        "max_concurrency": round(capacity.max_concurrency, 4),
-    }
+    fields["num_gpu_blocks"] = capacity.num_blocks
+    fields["kv_cache_tokens"] = _printed_tokens(resolved, layout, capacity)
+    fields["max_concurrency"] = round(capacity.max_concurrency, 4)
     if not capacity.fits:
         fields["estimated_max_model_len"] = capacity.estimated_max_model_len
     return fields
@@ -199,8 +201,7 @@ def _cache_fields(resolved: ResolvedSettings, layout: KvLayout, capacity: KvCapa
 def _printed_tokens(resolved: ResolvedSettings, layout: KvLayout, capacity: KvCapacity) -> int:
     if not prints_tokens_of_one_group(resolved.version) or not layout.groups:
         return capacity.tokens
-    smallest = min(group.block_size for group in layout.groups)
-    return capacity.num_blocks // len(layout.groups) * smallest * resolved.decode_context_parallel_size
+    return capacity.num_blocks // len(layout.groups) * layout.smallest_block * resolved.decode_context_parallel_size
 
 
 def _gib(size: int) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from vllm_operator.models.bounded_memory import Recent
-from vllm_operator.models.kv import KvLayout, kv_layout
+from vllm_operator.models.kv import KvGroup, KvLayout, kv_groups, layout_of
 from vllm_operator.models.weights import WeightBytes, weights_by_stage
 
 if TYPE_CHECKING:
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from vllm_operator.models.settings import ResolvedSettings
 
 _WEIGHTS: Recent[tuple[WeightBytes, ...]] = Recent(capacity=512)
+_GROUPS: Recent[tuple[KvGroup, ...]] = Recent(capacity=512)
 _LAYOUTS: Recent[KvLayout] = Recent(capacity=512)
 
 
@@ -56,4 +57,22 @@ def recent_layout(facts: ModelFacts, resolved: ResolvedSettings) -> KvLayout:
         repr(resolved.speculative) if resolved.speculative else None,
         repr(resolved.flags) if resolved.flags else None,
     )
-    return _LAYOUTS.get(facts, key, lambda: kv_layout(facts, resolved))
+    return _LAYOUTS.get(facts, key, lambda: layout_of(_recent_groups(facts, resolved), resolved))
+
+
+def _recent_groups(facts: ModelFacts, resolved: ResolvedSettings) -> tuple[KvGroup, ...]:
+    """`kv_groups`, remembered: most settings change the limits alone."""
+    key = (
+        resolved.widths,
+        resolved.stages,
+        resolved.decode_context_parallel_size,
+        resolved.kv_cache_dtype,
+        resolved.block_size,
+        resolved.state_blocks,
+        resolved.state_block_size,
+        resolved.state_page_bytes,
+        resolved.hybrid_kv_cache_manager,
+        resolved.max_num_encoder_input_tokens,
+        repr(resolved.speculative) if resolved.speculative else None,
+    )
+    return _GROUPS.get(facts, key, lambda: kv_groups(facts, resolved))

@@ -14,13 +14,16 @@ from vllm_operator.models.weights.fields import integer
 
 if TYPE_CHECKING:
     from vllm_operator.models.facts import Device, EngineSettings, ModelFacts
+    from vllm_operator.models.settings import ResolvedSettings
 
 _BEFORE_AMPERE = re.compile(r"\b(t4|v100|p100|rtx 20\d\d|2080|1080|titan rtx|quadro rtx)\b", re.IGNORECASE)
 
 
-def setting_problems(facts: ModelFacts, settings: EngineSettings, device: Device) -> tuple[str, ...]:
-    """Return why vLLM would refuse these settings; empty when it would not."""
-    problems = [*kernel_problems(facts, settings, device)]
+def setting_problems(
+    facts: ModelFacts, settings: EngineSettings, device: Device, *, resolved: ResolvedSettings | None = None
+) -> tuple[str, ...]:
+    """Return why vLLM would refuse these settings (`resolved` where the caller has them); empty when it would not."""
+    problems = [*kernel_problems(facts, settings, device, resolved=resolved)]
     utilization = settings.gpu_memory_utilization
     if utilization is not None and not 0 < utilization <= 1:
         problems.append(f"gpu_memory_utilization {utilization:g} is not above 0 and at most 1")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from vllm_operator.models.facts import EngineSettings
-from vllm_operator.models.versions import NEWEST_KNOWN, parse_version
+from vllm_operator.models.versions import parse_version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,6 +109,8 @@ class RunRow(BaseModel):
     def all_flags(self) -> dict[str, Any]:
         """`other_flags` under `flags`: names with underscores, `no_enable_x` as `enable_x` that is off."""
         others = self.other_flags
+        if not others and not self.flags:
+            return {}
         parsed = dict(_parse_command_line(others)) if isinstance(others, str) else others or {}
         return dict(_positive(name, value) for name, value in {**parsed, **(self.flags or {})}.items())
 
@@ -119,11 +121,12 @@ def engine_settings(row: RunRow) -> EngineSettings:
     Raises `RowError` when such a flag holds what its field cannot.
     """
     flags = row.all_flags()
-    row = _with_flags(row, flags)
-    if row.model and "runner" not in flags and _POOLING_NAME.search(row.model):
+    if flags:
+        row = _with_flags(row, flags)
+    if row.model and "runner" not in flags and _names_pooling(row.model):
         flags["runner"] = "pooling"
     return EngineSettings(
-        version=_version(row),
+        version=_version(row.vllm_version, row.engine),
         tensor_parallel_size=row.tp or 1,
         pipeline_parallel_size=row.pp or 1,
         data_parallel_size=row.dp or 1,
@@ -142,6 +145,11 @@ def engine_settings(row: RunRow) -> EngineSettings:
         lora=_lora(row.lora, flags),
         flags=flags,
     )
+
+
+@functools.lru_cache(maxsize=1024)
+def _names_pooling(model: str) -> bool:
+    return _POOLING_NAME.search(model) is not None
 
 
 def _with_flags(row: RunRow, flags: dict[str, Any]) -> RunRow:
@@ -171,13 +179,11 @@ _NEGATIVE = frozenset({"disable_prefix_caching", "disable_chunked_prefill"})
 """Spellings of 0.33 for what was `--no-enable-…`."""
 
 
-def _version(row: RunRow) -> str:
+def _version(stated: str | None, engine: str | None) -> str:
     """The version asked for; V0 in a version that had both engines is answered as the last that had only V0."""
-    text = row.vllm_version or ".".join(map(str, NEWEST_KNOWN))
-    stated = parse_version(row.vllm_version)
-    if row.engine == "V0" and (0, 8, 0) <= stated.release < (0, 11, 0):
+    if engine == "V0" and (0, 8, 0) <= parse_version(stated).release < (0, 11, 0):
         return _LAST_V0_RELEASE
-    return text if row.vllm_version else ""
+    return stated or ""
 
 
 _CHECKPOINT_METHODS = {"fp8": "fp8", "bitsandbytes": "bitsandbytes", "bnb": "bitsandbytes"}
@@ -185,7 +191,9 @@ _CHECKPOINT_METHODS = {"fp8": "fp8", "bitsandbytes": "bitsandbytes", "bnb": "bit
 
 def _checkpoint_method(note: str | None) -> str | None:
     """The method that a note on the checkpoint names (`fp8 (online)`): it counts where the config names none."""
-    words = (note or "").split()
+    if not note:
+        return None
+    words = note.split()
     return _CHECKPOINT_METHODS.get(words[0]) if words else None
 
 

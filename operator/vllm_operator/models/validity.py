@@ -54,10 +54,15 @@ def _release(settings: EngineSettings | ResolvedSettings) -> EngineVersion:
     return settings.version if isinstance(settings, ResolvedSettings) else parse_version(settings.version)
 
 
-def kernel_problems(facts: ModelFacts, settings: EngineSettings, device: Device) -> tuple[str, ...]:
-    """Return why no kernel of vLLM could run this model with these settings on this GPU; empty when one can."""
+def kernel_problems(
+    facts: ModelFacts, settings: EngineSettings, device: Device, *, resolved: ResolvedSettings | None = None
+) -> tuple[str, ...]:
+    """Return why no kernel of vLLM could run this model with these settings on this GPU; empty when one can.
+
+    `resolved` are the same settings for a caller that has them.
+    """
     try:
-        resolved = resolve_settings(facts, settings, device)
+        resolved = resolved or resolve_settings(facts, settings, device)
         recent_layout(facts, resolved)
     except ModelConfigError as error:
         return (str(error),)

@@ -107,3 +107,19 @@ def test_a_planner_sized_batch_is_answered_at_thousands_a_second(
     begun = time.process_time()
     assert len(_answers(tmp_path, capsys, *lines)) == 2000
     assert time.process_time() - begun < 2000 / 1000
+
+
+def test_a_character_that_only_python_takes_for_a_line_end_stays_in_its_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = {"id": "a\u2028b", "config": CONFIG, "gpu": "NVIDIA L4", "max_model_len": 8192}
+    (found,) = _answers(tmp_path, capsys, json.dumps(row, ensure_ascii=False))
+    assert found["id"] == "a\u2028b"
+    assert found["starts"] is True
+
+
+def test_a_row_nested_too_deep_is_an_error_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    deep = '{"id": 1, "flags": ' + '{"a": ' * 5000 + "1" + "}" * 5001
+    first, second = _answers(tmp_path, capsys, deep, json.dumps({"config": CONFIG, "gpu": "NVIDIA L4"}))
+    assert "error" in first
+    assert "error" not in second

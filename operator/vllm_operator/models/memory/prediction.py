@@ -150,6 +150,8 @@ def _stated_cache_bytes(resolved: ResolvedSettings, layout: KvLayout) -> int | N
 
     Source: vllm/v1/worker/gpu_worker.py@0.33 `determine_available_memory`, vllm/v1/core/kv_cache_utils.py.
     """
+    if not resolved.flags:
+        return None
     blocks = int(flag_number(resolved.flags.get("num_gpu_blocks_override")))
     if blocks:
         return blocks * layout.bytes_per_block
@@ -158,6 +160,7 @@ def _stated_cache_bytes(resolved: ResolvedSettings, layout: KvLayout) -> int | N
 
 
 _ORDER = tuple(StartFailure)
+_NEWEST = ".".join(map(str, NEWEST_KNOWN))
 
 
 def _failure(
@@ -169,12 +172,13 @@ def _failure(
     layout: KvLayout,
 ) -> Failure | None:
     """The failure that any stage meets first."""
-    figures = (
-        _figures(resolved, utilization, stage, capacity, layout, left=available)
+    found = [
+        failure
         for stage, available in zip(stages, left, strict=True)
-    )
-    found = [failure for one in figures if (failure := first_failure(one)) is not None]
-    return min(found, key=lambda failure: _ORDER.index(failure.kind), default=None)
+        if (failure := first_failure(_figures(resolved, utilization, stage, capacity, layout, left=available)))
+        is not None
+    ]
+    return min(found, key=lambda failure: _ORDER.index(failure.kind)) if found else None
 
 
 def _figures(
@@ -239,11 +243,10 @@ def _doubts(resolved: ResolvedSettings, stage: StageMemory, weights: WeightBytes
 
 def _notes(resolved: ResolvedSettings, doubts: Doubts, failure: Failure | None) -> tuple[str, ...]:
     notes = [failure.message] if failure is not None else []
-    newest = ".".join(map(str, NEWEST_KNOWN))
     if not doubts.version_stated:
-        notes.append(f"no release of vLLM is named: answered as {newest}, with a wider interval")
+        notes.append(f"no release of vLLM is named: answered as {_NEWEST}, with a wider interval")
     elif not doubts.version_known:
-        notes.append(f"vLLM {resolved.version} is newer than {newest}, the newest known: the interval is wider")
+        notes.append(f"vLLM {resolved.version} is newer than {_NEWEST}, the newest known: the interval is wider")
     if doubts.unified_memory:
         notes.append("unified memory: the page cache counts as used, identical starts differ by more than 1 GiB")
     if doubts.lean_sampler_gain_bytes > 0.1 * GIB:

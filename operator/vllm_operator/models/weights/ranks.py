@@ -15,6 +15,7 @@ from vllm_operator.models.weights.modules import Experts, Layer, Linear, Module,
 from vllm_operator.models.weights.rules import UNQUANTIZED, QuantizationRules
 
 if TYPE_CHECKING:
+    from vllm_operator.models.weights.formats import WeightFormat
     from vllm_operator.models.weights.modules import Blueprint
 
 VOCABULARY_PADDING = 64
@@ -89,16 +90,18 @@ def layer_bytes(layer: Layer, rules: QuantizationRules, ranks: Ranks, *, element
 
 
 class _Ledger:
-    """Counts modules; equal layers are counted once while no rule asks for names."""
+    """Counts modules; equal layers are counted once while no rule tells them apart, equal matrices always."""
 
     def __init__(self, rules: QuantizationRules, ranks: Ranks, element_bytes: int) -> None:
         self._rules = rules
         self._ranks = ranks
         self._element_bytes = element_bytes
+        self._by_layer = rules.by_layer
         self._counted: dict[int, int] = {}
+        self._matrices: dict[tuple[int, int], int] = {}
 
     def layer(self, modules: Layer, index: int | None) -> int:
-        if self._rules.by_name:
+        if self._by_layer:
             return sum(self.module(module, index) for module in modules)
         key = id(modules)
         if key not in self._counted:
@@ -120,11 +123,19 @@ class _Ledger:
                 return self._experts(module, index)
 
     def _linear(self, module: Linear, index: int | None) -> int:
+        fmt = self._rules.for_linear(_named(module.name, index), module.parts) if module.quantizable else PLAIN
+        # NB: both outlive the ledger, as parts of the blueprint and of the rules.
+        key = (id(module), id(fmt))
+        found = self._matrices.get(key)
+        if found is None:
+            found = self._matrices[key] = self._linear_as(module, fmt)
+        return found
+
+    def _linear_as(self, module: Linear, fmt: WeightFormat) -> int:
         element = self._element_size(module.dtype)
         ranks = self._ranks.tensor_of(module)
         inputs = module.inputs.on_rank(ranks)
         outputs = tuple(extent.on_rank(ranks) for extent in module.outputs)
-        fmt = self._rules.for_linear(_named(module.name, index), module.parts) if module.quantizable else PLAIN
         total = linear_bytes(fmt, inputs=inputs, outputs=outputs, element_bytes=element)
         return total + (sum(outputs) * element if module.bias else 0)
 

@@ -21,6 +21,7 @@ _WILDCARD = re.compile(r"[*?\[]")
 _WRAPPERS = ("model", "language_model", "backbone", "transformer", "thinker", "llm", "text_model", "decoder")
 
 
+@lru_cache(maxsize=4096)
 def canonical(name: str) -> str:
     """A layer's name without the wrappers that checkpoints and vLLM put before it.
 
@@ -55,6 +56,7 @@ class Pattern:
         return self.prefix and name.startswith(self.text + ".")
 
 
+_DIGIT = re.compile(r"\d")
 _LONGEST_EXPRESSION = 300
 _MOST_PATTERNS = 1000
 """Wildcards of one ignore list that are read; each is tried on every layer."""
@@ -134,9 +136,12 @@ class QuantizationRules:
     """False when the method is not one that this module models."""
 
     @property
-    def by_name(self) -> bool:
-        """Whether the answer depends on the layer's name at all."""
-        return bool(self.exact_names or self.prefixes or self.patterns or self.rules)
+    def by_layer(self) -> bool:
+        """Whether the answer may differ between layers: not where no name has a number in it, as with `lm_head`."""
+        if self.patterns or any(rule.patterns for rule in self.rules):
+            return True
+        names = (*self.exact_names, *self.prefixes, *(name for rule in self.rules for name in rule.names))
+        return any(_DIGIT.search(name) for name in names)
 
     def for_linear(self, name: str, parts: tuple[str, ...] = ()) -> WeightFormat:
         """The format of a linear layer; a fused layer is left alone when its parts are."""
