@@ -29,8 +29,8 @@ PAGES = sorted(
 )
 LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
-COMMAND = re.compile(r"^(?:\$ )?(vllm-operator [^|>&;\n]+)", re.MULTILINE)
-INLINE_COMMAND = re.compile(r"^(?:\$ )?(vllm-operator [^|>&;\n]+)", re.MULTILINE)
+COMMAND = re.compile(r"(?:^|&& )(?:\$ )?((?:vllm-operator|kubectl vllm) [^|>&;\n]+)", re.MULTILINE)
+INLINE_COMMAND = re.compile(r"(?:^|&& )(?:\$ )?((?:vllm-operator|kubectl vllm) [^|>&;\n]+)", re.MULTILINE)
 TARGET = re.compile(r"\bmake ([a-z][a-z0-9-]*)\b(?=[`\s,;.)]|$)")
 NOT_TARGETS = frozenset({"sure", "it", "them"})
 REASONS = {
@@ -89,7 +89,11 @@ def _commands(page: Path) -> Iterator[str]:
 def test_every_command_that_is_shown_is_one_that_the_command_line_knows(page: Path) -> None:
     parser = _command_line()
     for command in _commands(page):
-        words = [word for word in shlex.split(command.partition(" #")[0])[1:] if word not in ("…", "...")]
+        words = [
+            word
+            for word in shlex.split(command.partition(" #")[0].removeprefix("kubectl "))[1:]
+            if word not in ("…", "...")
+        ]
         try:
             parser.parse_args(words)
         except (SystemExit, argparse.ArgumentError) as error:
