@@ -19,7 +19,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError, U
 from vllm_operator.render.errors import TemplateFault
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Mapping
 
     from jinja2.runtime import Context
 
@@ -32,6 +32,10 @@ _MOST_SHAPES: Final = 256
 """Optional sections of ten templates, present or not."""
 _MEANT_OTHERWISE: Final = re.compile("[\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 """Characters that JSON leaves as they are and YAML reads as line breaks, or refuses."""
+
+
+class _Place(int):
+    """Where a value belongs in a parsed template: its number among all that the template emits."""
 
 
 def render_template(name: str, values: Mapping[str, Any]) -> Manifest:
@@ -68,38 +72,41 @@ def _text(name: str, values: Mapping[str, Any], emit: Callable[[object], str]) -
 
 @lru_cache(maxsize=_MOST_SHAPES)
 def _shape(name: str, text: str) -> Manifest:
-    """Parse a document of placeholders; it is shared and must not be changed."""
+    """Parse a document of placeholders into one of places; it is shared and must not be changed."""
     try:
         document = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
         raise TemplateFault(f"{name}: {error}") from error
     if not isinstance(document, dict):
         raise TemplateFault(f"{name}: not a mapping")
-    if sorted(_places(document)) != sorted(map(int, _PLACEHOLDER.findall(text))):
+    places: list[_Place] = []
+    shape: Manifest = _with_places(document, places)
+    if sorted(places) != sorted(map(int, _PLACEHOLDER.findall(text))):
         raise TemplateFault(f"{name}: an expression is a key, or only a part of a value")
-    return document
+    return shape
 
 
-def _places(node: object) -> Iterator[int]:
-    """Yield the numbers of the placeholders that stand where a value does."""
+def _with_places(node: Any, places: list[_Place]) -> Any:
+    """Put a place where a placeholder stands for a whole value, and note it."""
     if isinstance(node, dict):
-        for child in node.values():
-            yield from _places(child)
-    elif isinstance(node, list):
-        for child in node:
-            yield from _places(child)
-    elif isinstance(node, str) and (found := _PLACEHOLDER.fullmatch(node)):
-        yield int(found[1])
+        return {key: _with_places(child, places) for key, child in node.items()}
+    if isinstance(node, list):
+        return [_with_places(child, places) for child in node]
+    if isinstance(node, str) and (found := _PLACEHOLDER.fullmatch(node)):
+        places.append(_Place(found[1]))
+        return places[-1]
+    return node
 
 
 def _filled(node: Any, values: list[object]) -> Any:
-    """Put the values in the place of their placeholders."""
-    if isinstance(node, dict):
+    """Put the values in their places."""
+    kind = type(node)
+    if kind is _Place:
+        return values[node]
+    if kind is dict:
         return {key: _filled(child, values) for key, child in node.items()}
-    if isinstance(node, list):
+    if kind is list:
         return [_filled(child, values) for child in node]
-    if isinstance(node, str) and (found := _PLACEHOLDER.fullmatch(node)):
-        return values[int(found[1])]
     return node
 
 
