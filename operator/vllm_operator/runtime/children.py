@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections import OrderedDict
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -66,6 +66,30 @@ class Rollout:
         return self.current and self.updated == self.available == self.replicas == self.wanted
 
 
+class _RecentBodies:
+    """Decoded bodies: one reconcile asks for each a few times, sixteen go on at once, and each has two or three."""
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._bodies: OrderedDict[bytes, Manifest] = OrderedDict()
+
+    def of(self, packed: bytes) -> Manifest:
+        body = self._bodies.get(packed)
+        if body is None:
+            body = json.loads(zlib.decompress(packed))
+            self.keep(packed, body)
+        return body
+
+    def keep(self, packed: bytes, body: Manifest) -> None:
+        self._bodies[packed] = body
+        self._bodies.move_to_end(packed)
+        if len(self._bodies) > self._size:
+            self._bodies.popitem(last=False)
+
+
+_recent = _RecentBodies(size=64)
+
+
 @dataclass(frozen=True, slots=True)
 class Child:
     """One object of ours. Its body is kept compressed: it is read only when it changed, and there are many."""
@@ -87,7 +111,7 @@ class Child:
 
     def body(self) -> Manifest:
         """Return the object without its status; it is shared and must not be changed."""
-        return _unpacked(self.packed)
+        return _recent.of(self.packed)
 
 
 class Sight(NamedTuple):
@@ -211,13 +235,6 @@ class Children:
         return True
 
 
-@lru_cache(maxsize=64)
-def _unpacked(packed: bytes) -> Manifest:
-    """Decode a body: one reconcile asks for it a few times, sixteen go on at once, and each has two or three."""
-    body: Manifest = json.loads(zlib.decompress(packed))
-    return body
-
-
 def _of_interest(child: Child) -> tuple[object, ...]:
     return child.uid, child.owner_uid, child.fingerprint, child.rollout, child.complaint
 
@@ -256,13 +273,16 @@ def _child(obj: Manifest) -> Child:
     metadata = {key: value for key, value in obj["metadata"].items() if key not in _NOT_OURS}
     slim = {key: value for key, value in obj.items() if key != "status"} | {"metadata": metadata}
     text = json.dumps(slim, sort_keys=True).encode()
+    packed = zlib.compress(text, 1)
+    # What was just written is compared at once with what was wanted.
+    _recent.keep(packed, slim)
     return Child(
         id=child_id(obj),
         uid=str(obj["metadata"].get("uid") or ""),
         owner_uid=str((controller_of(obj) or {}).get("uid") or ""),
         version=version_of(obj),
         fingerprint=blake2b(text, digest_size=16).digest(),
-        packed=zlib.compress(text, 1),
+        packed=packed,
         rollout=_ROLLOUTS[obj["kind"]](obj) if obj["kind"] in _ROLLOUTS else None,
         complaint=complaint_of(obj),
     )

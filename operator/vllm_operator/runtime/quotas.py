@@ -38,7 +38,8 @@ class Quotas:
 
     def allows_surge(self, key: str, plan: Plan) -> bool:
         """Whether the quotas let one replica more be made than a plan has, for the time of a rollout."""
-        return self.shortage(key, replace(plan, replicas=plan.replicas + 1)) is None
+        records = self._known.get(key.partition("/")[0])
+        return not records or self.shortage(key, replace(plan, replicas=plan.replicas + 1)) is None
 
     def waits(self, key: str, shortage: Shortage | None) -> None:
         """Note whether a VLLMDeployment waits for a quota to have room."""

@@ -188,6 +188,9 @@ def test_a_body_is_decoded_once_for_all_who_ask_for_it_in_one_reconcile() -> Non
     children = Children()
     children.upsert(child(1, replicas=1))
     known = children.of("team/model")[DEPLOYMENT]
+    for number in range(100):
+        children.upsert(child(1, namespace=f"other-{number}"))
+    assert known.body()["spec"] == {"replicas": 1}
     assert known.body() is known.body()
     children.upsert(child(2, replicas=2))
     assert children.of("team/model")[DEPLOYMENT].body()["spec"] == {"replicas": 2}
