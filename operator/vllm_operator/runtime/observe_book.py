@@ -77,8 +77,10 @@ class ObservationBook:
 
     async def _write_news(self, leading: asyncio.Event) -> None:
         await asyncio.sleep(GATHER_SECONDS * self._jitter())
+        if not leading.is_set():
+            return  # It stays news for when this replica leads again.
         self._news.clear()
-        if leading.is_set() and self._name is not None and not await self._write():
+        if self._name is not None and not await self._write():
             self._news.set()
             await asyncio.sleep(RETRY_SECONDS * self._jitter())
 

@@ -164,6 +164,19 @@ async def test_a_replica_that_follows_writes_nothing_and_learns_what_the_leader_
     assert kept(kube) == ["0123abc", "another"]
 
 
+async def test_news_of_a_replica_that_ceased_to_lead_is_written_when_it_leads_again(kube: ObservedKube) -> None:
+    one = book(kube)
+    async with running(one) as leading:
+        one.learn(observation())
+        leading.clear()
+        reads = len(kube.reads)
+        await kube.until(lambda: len(kube.reads) > reads)
+        assert kube.updates == 0
+        leading.set()
+        await kube.until(lambda: kube.updates == 1)
+    assert kept(kube) == ["0123abc"]
+
+
 @pytest.mark.parametrize("status", [403, 404])
 async def test_without_its_config_map_the_operator_works_and_remembers_while_it_runs(
     kube: ObservedKube, status: int
