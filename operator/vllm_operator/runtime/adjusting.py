@@ -34,13 +34,16 @@ def adjustment_of(
     workload: Child | None,
     pods: Iterable[PodHealth],
     running: PlanStatus | None,
+    *,
+    uid: str,
 ) -> Adjustment | None:
     """Return how much less than the spec is to be asked for; None where it is what the spec says.
 
     `workload` is the object that runs the pods, and `running` the plan that they follow. Only what its own pods say
-    leads on from a plan: those of an earlier one may still be crashing while they are replaced.
+    leads on from a plan: those of an earlier one may still be crashing while they are replaced. `uid`: that of the
+    VLLMDeployment; the workload of a deleted one of the same name, which is still being removed, says nothing.
     """
-    if spec.policy.auto_adjust is not AutoAdjust.SAFE or workload is None:
+    if spec.policy.auto_adjust is not AutoAdjust.SAFE or workload is None or workload.owner_uid != uid:
         return None
     body = workload.body()
     before = _read(body, pods_of_spec(spec))

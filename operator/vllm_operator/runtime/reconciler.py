@@ -94,7 +94,7 @@ class Reconciler:
             shared.queue.add_after(key, LOADING_GRACE_SECONDS)
             return
         asked = deployment.spec
-        adjustment = self._adjustment(key, asked, previous)
+        adjustment = self._adjustment(key, stored.uid, asked, previous)
         if adjustment is not None:
             shared.recorder.tell(key, stored.uid, "Warning", reasons.AUTO_ADJUSTED, adjustment.message)
             deployment = deployment.model_copy(update={"spec": adjusted(asked, adjustment)})
@@ -198,12 +198,14 @@ class Reconciler:
         for known in (self._settled, self._underway, self._late, self._late_problems):
             known.pop(key, None)
 
-    def _adjustment(self, key: str, asked: VLLMDeploymentSpec, previous: VLLMDeploymentStatus) -> Adjustment | None:
+    def _adjustment(
+        self, key: str, uid: str, asked: VLLMDeploymentSpec, previous: VLLMDeploymentStatus
+    ) -> Adjustment | None:
         """Return how much less than was asked for the pods are to be given, where their user leaves that to us."""
         if asked.policy.auto_adjust is not AutoAdjust.SAFE:
             return None
         workload = self._shared.children.workload(key, workload_kind(None))
-        return adjustment_of(asked, workload, self._shared.pods.of(key), previous.plan)
+        return adjustment_of(asked, workload, self._shared.pods.of(key), previous.plan, uid=uid)
 
     def _plan(
         self,
@@ -269,12 +271,13 @@ class Reconciler:
         if problem is not None:
             shared.queue.retry(key)
             return Brought(problem, desired.pinned_hash)
-        await shared.writer.remove_unwanted(key, uid, wanted)
+        left = await shared.writer.remove_unwanted(key, uid, wanted)
         needed = [one for one in wanted if one.id[0] not in OPTIONAL_KINDS]
         brought = Brought(rendering, desired.pinned_hash, settled=shared.writer.settled(key, needed))
-        if missing is not None:
+        if missing is not None or left:
             shared.queue.retry(key)
-            text = f"{rendering.message}, but for one: {missing.message}"
+            text = rendering.message if missing is None else f"{rendering.message}, but for one: {missing.message}"
+            text = f"{text}; {left}" if left else text
             return replace(brought, rendering=Rendering(reasons.APPLIED_IN_PART, text))
         if self._is_in_place(key, uid, wanted):
             return self._settle(key, inputs, brought)

@@ -112,13 +112,27 @@ class Writer:
         self._children.upsert(answer)
         return None
 
-    async def remove_unwanted(self, key: str, uid: str, wanted: Iterable[Wanted]) -> None:
-        """Delete the objects of this VLLMDeployment that it no longer wants."""
-        kept = {one.id for one in wanted}
+    async def remove_unwanted(self, key: str, uid: str, wanted: Iterable[Wanted]) -> str:
+        """Delete the objects of this VLLMDeployment that it no longer wants; returns which of them stay, and why.
+
+        One that may not be deleted, by the roles or by a policy of the cluster, keeps neither the others nor the
+        status waiting.
+
+        Raises:
+            ApiError: the API server is not able to answer now.
+            Unreachable: it does not answer at all.
+        """
+        kept, left = {one.id for one in wanted}, []
         for child in list(self._children.of(key).values()):
             if child.id not in kept and child.owner_uid == uid:
-                namespace = key.partition("/")[0]
-                await self._kube.delete(BY_KIND[child.id[0]], namespace, child.id[1], uid=child.uid)
+                namespace, (kind, name) = key.partition("/")[0], child.id
+                try:
+                    await self._kube.delete(BY_KIND[kind], namespace, name, uid=child.uid)
+                except ApiError as error:
+                    if _may_pass(error):
+                        raise
+                    left.append(f"the {kind} {name!r} is no longer wanted and was not deleted: {error}")
+        return "; ".join(left)
 
     async def _apply(self, one: Wanted, uid: str, *, known: bool) -> Manifest | None:
         """Apply; None when the name belongs to an object that is not ours.

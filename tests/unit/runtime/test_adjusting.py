@@ -40,6 +40,7 @@ def in_force(
     asked: VLLMDeploymentSpec | None = None,
     kept: dict[str, str] | None = None,
     running: PlanStatus | None = RUNNING,
+    uid: str = "cr-1",
 ) -> Adjustment | None:
     """Return what follows for a Deployment of plan-1 with these annotations."""
     asked = asked or spec()
@@ -48,7 +49,14 @@ def in_force(
     metadata = {"name": "model", "namespace": "team", "ownerReferences": [owner], "annotations": kept or {}}
     children = Children()
     children.upsert(with_pin({"kind": "Deployment", "metadata": metadata, "spec": {"template": template}}, "digest"))
-    return adjustment_of(asked, children.of("team/model")[("Deployment", "model")], pods, running)
+    return adjustment_of(asked, children.of("team/model")[("Deployment", "model")], pods, running, uid=uid)
+
+
+def test_one_that_was_made_anew_does_not_take_the_adjustment_of_a_deleted_one_of_its_name() -> None:
+    kept = annotations_of(spec(), KEPT)
+    assert in_force(kept=kept) == KEPT
+    assert in_force(kept=kept, uid="cr-2") is None
+    assert in_force(crashed(), uid="cr-2") is None
 
 
 def test_a_crash_that_comes_again_and_again_is_a_step() -> None:
@@ -83,7 +91,7 @@ def test_a_sidecar_that_says_the_same_is_not_the_engine() -> None:
 
 def test_without_leave_without_pods_and_without_the_running_plan_nothing_is_lowered() -> None:
     assert in_force(crashed(), asked=spec("Never"), kept=annotations_of(spec("Never"), KEPT)) is None
-    assert adjustment_of(spec(), None, [crashed()], RUNNING) is None
+    assert adjustment_of(spec(), None, [crashed()], RUNNING, uid="cr-1") is None
     assert in_force(crashed(), running=None) is None
     assert in_force(crashed(), running=PlanStatus(hash="plan-2", max_model_len=8192, max_num_seqs=64)) is None
 

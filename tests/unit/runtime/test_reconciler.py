@@ -566,6 +566,34 @@ async def test_an_object_that_is_no_longer_wanted_is_removed(world: World) -> No
     assert [key for key in world.kube.objects if key[0] == "persistentvolumeclaims"] == []
 
 
+@pytest.mark.parametrize("status", [403, 404, 422])
+async def test_an_object_that_may_not_be_deleted_is_said_and_holds_no_status_up(world: World, status: int) -> None:
+    world.write_resource(resource(generation=2, version=2, replicas=2, networkPolicy={}))
+    await world.reconcile()
+    world.watch()
+
+    def refuse(verb: str, kind: str, name: str) -> None:
+        if (verb, kind) == ("delete", "NetworkPolicy"):
+            raise ApiError(status, "Refused", "a policy protects it")
+
+    world.kube.refuse = refuse
+    world.write_resource(resource(generation=3, version=70, replicas=1))
+    await world.reconcile()
+    assert kinds(world) == {"Deployment", "Service", "NetworkPolicy"}, "the budget goes all the same"
+    assert world.status()["observedGeneration"] == 3
+    assert world.condition("Rendered") == ("True", "AppliedInPart")
+    message = next(one for one in world.status()["conditions"] if one["type"] == "Rendered")["message"]
+    assert "the NetworkPolicy 'model' is no longer wanted and was not deleted" in message
+    assert "a policy protects it" in message
+    assert KEY in world.queue._timers
+    world.kube.refuse = lambda verb, kind, name: None
+    await world.reconcile()
+    world.watch()
+    await world.reconcile()
+    assert kinds(world) == {"Deployment", "Service"}
+    assert world.condition("Rendered") == ("True", "Applied")
+
+
 async def test_an_unknown_model_says_so_and_renders_nothing(world: World) -> None:
     world.write_resource(resource(generation=2, version=2, model={"uri": "nobody/nothing"}))
     await world.reconcile()
