@@ -1,7 +1,7 @@
 """How long a plan takes: `python -m tests.perf.bench_plan`.
 
 CPU milliseconds of `plan()` for 13 models × 4 contexts × 4 concurrencies, in a random but repeatable order, on clusters
-of 10 GPU classes. The first 300 questions meet models and GPUs for the first time, as after a start of the operator.
+of 10 GPU classes. At first contact nothing is remembered of the models, as after a start of the operator.
 Refused questions are those that no class holds: all suggestions are searched for, which is the most work there is.
 """
 
@@ -10,7 +10,8 @@ from __future__ import annotations
 import random
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.unit.planning.fleets import CARDS, facts, inventory, node, spec
@@ -19,9 +20,10 @@ from vllm_operator.planning.decide import plan
 from vllm_operator.planning.plan import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from vllm_operator.cluster.inventory import Inventory
+    from vllm_operator.models.facts import ModelFacts
 
 CLASSES = 10
 QUESTIONS = 300
@@ -67,35 +69,41 @@ def cluster(nodes: int) -> Inventory:
     return inventory(*(node(cards[number % CLASSES % len(cards)], f"n{number:05}", 8) for number in range(nodes)))
 
 
-def planning_times(cluster: Inventory, questions: int = QUESTIONS) -> PlanningTimes:
-    """Measure that many questions about one cluster."""
-    found = sorted(_times(cluster, questions))
-    return PlanningTimes(median_ms=statistics.median(found), p99_ms=found[int(0.99 * len(found))], longest_ms=found[-1])
+def planning_times(cluster: Inventory, questions: int = QUESTIONS, *, unmet: bool = False) -> PlanningTimes:
+    """Measure that many questions about one cluster; `unmet`: about models of which nothing is remembered."""
+    return _summary(_times(cluster, questions, _known(MODELS, unmet=unmet)))
 
 
-def refused_times(cluster: Inventory) -> PlanningTimes:
-    """Measure the questions that nothing in the cluster holds.
+def refused_times(cluster: Inventory, *, unmet: bool = False) -> PlanningTimes:
+    """Measure the questions that nothing in the cluster holds; `unmet` as in `planning_times`.
 
     Raises AssertionError where one of them fits: its time would be that of another kind of question.
     """
-    found = sorted(_times_of_refused(cluster))
+    return _summary(_times_of_refused(cluster, _known(REFUSED_MODELS, unmet=unmet)))
+
+
+def _known(models: tuple[str, ...], *, unmet: bool) -> dict[str, ModelFacts]:
+    # NB: what is remembered of a model is kept by the identity of its facts.
+    return {model: replace(facts(model)) if unmet else facts(model) for model in models}
+
+
+def _summary(times: Iterator[float]) -> PlanningTimes:
+    found = sorted(times)
     return PlanningTimes(median_ms=statistics.median(found), p99_ms=found[int(0.99 * len(found))], longest_ms=found[-1])
 
 
-def _times_of_refused(cluster: Inventory) -> Iterator[float]:
+def _times_of_refused(cluster: Inventory, known: dict[str, ModelFacts]) -> Iterator[float]:
     for model in REFUSED_MODELS:
-        known = facts(model)
         for workload in REFUSED_WORKLOADS:
             asked = spec(model, workload=workload)
             begun = time.process_time()
-            found = plan(asked, known, cluster)
+            found = plan(asked, known[model], cluster)
             yield (time.process_time() - begun) * 1000
             assert found.verdict is Verdict.DOES_NOT_FIT, f"{model} with {workload}: {found.verdict}"
 
 
-def _times(cluster: Inventory, questions: int) -> Iterator[float]:
+def _times(cluster: Inventory, questions: int, known: dict[str, ModelFacts]) -> Iterator[float]:
     chance = random.Random(20260101)
-    known = {model: facts(model) for model in MODELS}
     for _ in range(questions):
         model = chance.choice(MODELS)
         workload = {
@@ -110,14 +118,23 @@ def _times(cluster: Inventory, questions: int) -> Iterator[float]:
 
 def main() -> int:
     """Print the figures."""
-    for label, nodes in (("100 nodes, first contact", 100), ("100 nodes", 100), ("5,000 nodes", 5000)):
-        _print(label, planning_times(cluster(nodes)))
-    for label, nodes in (("refused, first contact", 100), ("refused, 5 nodes", 5), ("refused, 100 nodes", 100)):
-        _print(label, refused_times(cluster(nodes)))
+    print_of = partial(_print, measure=planning_times)
+    print_of("100 nodes, first contact", cluster(100), unmet=True)
+    settled = cluster(100)
+    planning_times(settled)
+    print_of("100 nodes", settled)
+    print_of("5,000 nodes, new snapshot", cluster(5000))
+    print_of = partial(_print, measure=refused_times)
+    print_of("refused, first contact", cluster(100), unmet=True)
+    for nodes in (5, 100):
+        settled = cluster(nodes)
+        refused_times(settled)
+        print_of(f"refused, {nodes} nodes", settled)
     return 0
 
 
-def _print(label: str, times: PlanningTimes) -> None:
+def _print(label: str, nodes: Inventory, *, measure: Callable[..., PlanningTimes], unmet: bool = False) -> None:
+    times = measure(nodes, unmet=unmet)
     figures = f"median {times.median_ms:6.2f}  p99 {times.p99_ms:6.2f}  longest {times.longest_ms:6.1f} ms"
     print(f"plan, {label:26} {figures}")
 

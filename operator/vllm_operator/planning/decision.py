@@ -58,19 +58,28 @@ def decide(request: Request, facts: ModelFacts | None, inventory: Inventory) -> 
     blank = Decision(
         request=request, facts=facts, family=family, capacity=capacity, candidates=(), verdict=Verdict.DOES_NOT_FIT
     )
-    refused = next(refusals_of(request), None)
-    if refused is not None:
-        return replace(blank, obstacle=(refused.field, refused.why))
-    if not capacity.classes:
-        return replace(blank, obstacle=("spec.gpu", _why_no_class(request, capacity)))
+    if (obstacle := obstacle_before_search(request, facts, capacity)) is not None:
+        return replace(blank, obstacle=obstacle)
     if facts is None or not facts.architecture:
         return _without_facts(replace(blank, facts=None), _parameters_billions(request, facts))
-    own_limit = facts.max_model_len
-    if request.context_length is not None and request.context_length > own_limit:
-        text = f"{request.context_length:,} tokens are asked for, the model ends at {own_limit:,} and vLLM refuses more"
-        return replace(blank, obstacle=("spec.workload.contextLength", text))
     candidates = _candidates(question_of(request, facts, family), capacity)
     return replace(blank, candidates=candidates, verdict=candidates[0].verdict, obstacle=_obstacle(candidates))
+
+
+def obstacle_before_search(request: Request, facts: ModelFacts | None, capacity: Capacity) -> tuple[str, str] | None:
+    """Field and text of what makes a search pointless, whatever the memory; None where there is nothing of it."""
+    refused = next(refusals_of(request), None)
+    if refused is not None:
+        return refused.field, refused.why
+    if not capacity.classes:
+        return "spec.gpu", _why_no_class(request, capacity)
+    if facts is None or not facts.architecture or request.context_length is None:
+        return None
+    if request.context_length <= facts.max_model_len:
+        return None
+    asked, own_limit = request.context_length, facts.max_model_len
+    text = f"{asked:,} tokens are asked for, the model ends at {own_limit:,} and vLLM refuses more"
+    return "spec.workload.contextLength", text
 
 
 def _candidates(question: Question, capacity: Capacity) -> tuple[Candidate, ...]:

@@ -45,13 +45,12 @@ def _judge_by_memory(question: Question, capacity: ClassCapacity, parallelism: P
     device = device_for(capacity.gpu_class)
     if device is None:
         return _unsized(question, capacity, parallelism, room, _verdict_without_memory(question, room, parallelism))
-    in_use = capacity.in_use_bytes
-    sizes = sizes_for(question, parallelism, device, clients=clients_of(capacity), in_use_bytes=in_use)
+    sizes = sizes_on(question, capacity, device, parallelism)
     if sizes.problems:
         verdict = Verdict.DOES_NOT_FIT if sizes.refused else Verdict.UNKNOWN
         unsized = _unsized(question, capacity, parallelism, room, verdict)
         return replace(unsized, device=device, problems=sizes.problems)
-    fitting = sizes.fitting(question.request, lambda: _best_size(question, sizes))
+    fitting = fitting_of(question, sizes)
     return Candidate(
         capacity=capacity,
         parallelism=parallelism,
@@ -63,6 +62,16 @@ def _judge_by_memory(question: Question, capacity: ClassCapacity, parallelism: P
         context_length=fitting.context_length,
         concurrency=fitting.concurrency,
     )
+
+
+def sizes_on(question: Question, capacity: ClassCapacity, device: Device, shape: Parallelism) -> Sizes:
+    """The sizes of a replica of that shape on the class, whose GPUs are the given device."""
+    return sizes_for(question, shape, device, clients=_clients(capacity), in_use_bytes=capacity.in_use_bytes)
+
+
+def fitting_of(question: Question, sizes: Sizes) -> Fitting:
+    """The size that serves the workload best, remembered; `sizes` must have no problems."""
+    return sizes.fitting(question.request, lambda: _best_size(question, sizes))
 
 
 def _best_size(question: Question, sizes: Sizes) -> Fitting:
@@ -104,7 +113,7 @@ def _verdict_without_memory(question: Question, room: Room, parallelism: Paralle
     return Verdict.UNKNOWN if any(need.fits for need in needs) else Verdict.DOES_NOT_FIT
 
 
-def clients_of(capacity: ClassCapacity) -> int:
+def _clients(capacity: ClassCapacity) -> int:
     """How many pods share the memory of one device without a limit between them; an MPS share or slice has its own."""
     if capacity.gpu_class.sharing is not Sharing.TIME_SLICED:
         return 1

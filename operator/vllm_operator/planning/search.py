@@ -11,11 +11,12 @@ from bisect import bisect_left
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from vllm_operator.planning.bounds import fewest_gpus
 from vllm_operator.planning.candidate import holds, meets_workload, preference
 from vllm_operator.planning.groups import FEWEST_NODES, MOST_NODES, shapes_over
 from vllm_operator.planning.judging import judge
 from vllm_operator.planning.plan import Verdict
-from vllm_operator.planning.shapes import copied_shapes, pipeline_shapes, runs_whole_experts, tensor_shapes
+from vllm_operator.planning.shapes import runs_whole_experts, shapes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -91,7 +92,7 @@ def _whole_nodes_may_hold(question: Question, capacity: ClassCapacity, nodes: in
     shapes = shapes_over(nodes, question.request, capacity.most_gpus_on_a_node)
     most = max((shape.gpus_per_node for shape in shapes), default=0)
     for shape in (shape for shape in shapes if shape.gpus_per_node == most):
-        whole_experts = runs_whole_experts(question, shape.tensor, shape.data)
+        whole_experts = runs_whole_experts(question, capacity, shape)
         candidate = judge(question, capacity, replace(shape, expert=whole_experts))
         if not candidate.problems:
             return candidate.need is None or candidate.need.fits
@@ -108,7 +109,7 @@ def _judge_shapes(question: Question, capacity: ClassCapacity, nodes: int, *, wh
         has_room = room.free or room.allocatable or room.declared
         if gpus in accepted or gpus < least or not has_room or _is_hopeless(question, capacity, shape):
             continue
-        whole_experts = runs_whole_experts(question, shape.tensor, shape.data)
+        whole_experts = runs_whole_experts(question, capacity, shape)
         candidate = judge(question, capacity, replace(shape, expert=whole_experts))
         if candidate.problems:
             continue
@@ -128,16 +129,21 @@ def _is_hopeless(question: Question, capacity: ClassCapacity, spread: Parallelis
 
 def _with_copies(question: Question, group: list[tuple[ClassCapacity, Parallelism]]) -> Iterator[Candidate]:
     """Yield, for each class, the first copied attention that holds."""
+    if not question.facts.num_experts:
+        return
     for capacity, whole in group:
-        judged = (judge(question, capacity, shape) for shape in copied_shapes(question, capacity, whole))
+        judged = (judge(question, capacity, shape) for shape in shapes_of(question, capacity).copied[whole])
         found = next((candidate for candidate in judged if holds(candidate)), None)
         if found is not None:
             yield found
 
 
 def _with_pipelines(question: Question, classes: tuple[ClassCapacity, ...]) -> Iterator[Candidate]:
+    """Judge pipeline stages inside a node, but where so few GPUs cannot hold the workload however it is spread."""
     for capacity in classes:
-        for shape in pipeline_shapes(question, capacity):
+        stages = shapes_of(question, capacity).staged
+        fewest = fewest_gpus(question, capacity) if stages else 1
+        for shape in (shape for shape in stages if shape.gpus >= fewest):
             yield judge(question, capacity, shape)
 
 
@@ -147,7 +153,7 @@ def _by_number_of_gpus(
     """Yield all candidates of one number of GPUs after the other."""
     by_gpus: dict[int, list[tuple[ClassCapacity, Parallelism]]] = {}
     for capacity in classes:
-        for parallelism in tensor_shapes(question, capacity):
+        for parallelism in shapes_of(question, capacity).cut:
             by_gpus.setdefault(parallelism.gpus, []).append((capacity, parallelism))
     for gpus in sorted(by_gpus):
         yield by_gpus[gpus]

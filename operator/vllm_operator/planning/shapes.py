@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, NamedTuple
 
 from vllm_operator.planning.groups import TENSOR_SIZES
 from vllm_operator.planning.tuning import Parallelism
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from vllm_operator.planning.capacity import ClassCapacity
     from vllm_operator.planning.sizing import Question
@@ -16,57 +18,121 @@ if TYPE_CHECKING:
 _PIPELINE_SIZES = (2, 3, 4, 6, 8)
 
 
-def tensor_shapes(question: Question, capacity: ClassCapacity) -> Iterator[Parallelism]:
-    """Yield the ways to spread a replica over this class: what the user fixed, else every size that a node has."""
-    request = question.request
-    data, pipeline = request.data_parallel_size or 1, request.pipeline_parallel_size or 1
-    tensors = TENSOR_SIZES if request.tensor_parallel_size is None else (request.tensor_parallel_size,)
-    largest = capacity.most_gpus_on_a_node if capacity.gpu_class.joins_devices else 1
-    for tensor in tensors:
-        parallelism = spread(question, tensor=tensor, pipeline=pipeline, data=data)
-        if parallelism.gpus <= largest or tensor == tensors[0]:
-            yield parallelism
+class _Choices(NamedTuple):
+    """What the shapes of a replica depend on: the same few come up for every class and every change of a spec."""
+
+    most_gpus_on_a_node: int
+    joins_devices: bool
+    tensor: int | None
+    pipeline: int | None
+    data: int | None
+    expert: bool | None
+    has_experts: bool
+    family_keeps_experts_whole: bool
+
+    def runs_whole_experts(self, tensor: int, data: int) -> bool:
+        if self.expert is not None:
+            return self.expert
+        return self.has_experts and tensor * data > 1 and (self.family_keeps_experts_whole or data > 1)
+
+    def spread(self, *, tensor: int, pipeline: int = 1, data: int = 1) -> Parallelism:
+        whole_experts = self.runs_whole_experts(tensor, data)
+        return Parallelism(tensor=tensor, pipeline=pipeline, data=data, expert=whole_experts)
+
+    @property
+    def tensors(self) -> tuple[int, ...]:
+        return TENSOR_SIZES if self.tensor is None else (self.tensor,)
 
 
-def spread(question: Question, *, tensor: int, pipeline: int, data: int) -> Parallelism:
-    """The shape on one node, with experts whole or cut as they are run."""
-    expert = runs_whole_experts(question, tensor, data)
-    return Parallelism(tensor=tensor, pipeline=pipeline, data=data, expert=expert)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shapes:
+    """The ways to spread a replica over one node of a class."""
 
-
-def runs_whole_experts(question: Question, tensor: int, data: int) -> bool:
-    """Whether each GPU holds some experts whole: as the user says, else as the model's family is run."""
-    if question.request.expert_parallel is not None:
-        return question.request.expert_parallel
-    is_family_choice = question.family is not None and question.family.expert_parallel
-    return bool(question.facts.num_experts) and tensor * data > 1 and (is_family_choice or data > 1)
-
-
-def copied_shapes(question: Question, capacity: ClassCapacity, whole: Parallelism) -> Iterator[Parallelism]:
-    """Yield the ways to copy the attention of a model with experts to as many GPUs instead of cutting it.
+    alone: Parallelism
+    """The whole replica on a single GPU, whether or not it may run so."""
+    cut: tuple[Parallelism, ...]
+    """By tensor parallelism: what the user fixed, else every size that a node has."""
+    copied: Mapping[Parallelism, tuple[Parallelism, ...]]
+    """For each cut the ways to copy the attention of a model with experts to as many GPUs instead of cutting it.
 
     Tensor parallelism cannot cut a KV cache into more parts than it has heads (an MLA cache: none at all), so every GPU
     holds all sequences; with data parallelism each holds its own, while the experts stay spread over all of them.
     """
-    request = question.request
-    is_chosen = request.data_parallel_size is not None or request.tensor_parallel_size is not None
-    if not question.facts.num_experts or is_chosen:
-        return
-    if whole.pipeline > 1 or whole.gpus > capacity.most_gpus_on_a_node:
-        return
-    for data in (size for size in TENSOR_SIZES if 1 < size <= whole.tensor):
-        yield spread(question, tensor=whole.tensor // data, pipeline=1, data=data)
+    staged: tuple[Parallelism, ...]
+    """With pipeline stages inside the node: the way out where heads do not divide by the number of GPUs needed."""
+
+    @property
+    def without_stages(self) -> Iterator[Parallelism]:
+        """All that need no pipeline but what the user fixed."""
+        for whole in self.cut:
+            yield whole
+            yield from self.copied[whole]
+
+    def uncopied_by_gpus(self, *, with_stages: bool) -> Mapping[int, tuple[Parallelism, ...]]:
+        """The cuts and, if wanted, the stages of each number of GPUs."""
+        found: dict[int, tuple[Parallelism, ...]] = {}
+        for shape in (*self.cut, *(self.staged if with_stages else ())):
+            found[shape.gpus] = (*found.get(shape.gpus, ()), shape)
+        return found
 
 
-def pipeline_shapes(question: Question, capacity: ClassCapacity) -> Iterator[Parallelism]:
-    """Yield pipeline stages inside a node: the way out where heads do not divide by the number of GPUs needed."""
-    request = question.request
-    if request.pipeline_parallel_size is not None or request.data_parallel_size is not None:
-        return
-    if not capacity.gpu_class.joins_devices:
-        return
-    tensors = TENSOR_SIZES if request.tensor_parallel_size is None else (request.tensor_parallel_size,)
-    for pipeline in _PIPELINE_SIZES:
-        for tensor in tensors:
-            if tensor * pipeline <= capacity.most_gpus_on_a_node:
-                yield spread(question, tensor=tensor, pipeline=pipeline, data=1)
+def shapes_of(question: Question, capacity: ClassCapacity) -> Shapes:
+    """The shapes that a replica may take on the class."""
+    return _shapes(_choices(question, capacity))
+
+
+def runs_whole_experts(question: Question, capacity: ClassCapacity, shape: Parallelism) -> bool:
+    """Whether each GPU holds some experts whole: as the user says, else as the model's family is run."""
+    return _choices(question, capacity).runs_whole_experts(shape.tensor, shape.data)
+
+
+def _choices(question: Question, capacity: ClassCapacity) -> _Choices:
+    request, family = question.request, question.family
+    return _Choices(
+        most_gpus_on_a_node=capacity.most_gpus_on_a_node,
+        joins_devices=capacity.gpu_class.joins_devices,
+        tensor=request.tensor_parallel_size,
+        pipeline=request.pipeline_parallel_size,
+        data=request.data_parallel_size,
+        expert=request.expert_parallel,
+        has_experts=bool(question.facts.num_experts),
+        family_keeps_experts_whole=family is not None and family.expert_parallel,
+    )
+
+
+@lru_cache(maxsize=1024)
+def _shapes(choices: _Choices) -> Shapes:
+    cut = _cut(choices)
+    return Shapes(
+        alone=choices.spread(tensor=1),
+        cut=cut,
+        copied={whole: _copied(choices, whole) for whole in cut},
+        staged=_staged(choices),
+    )
+
+
+def _cut(choices: _Choices) -> tuple[Parallelism, ...]:
+    data, pipeline = choices.data or 1, choices.pipeline or 1
+    largest = choices.most_gpus_on_a_node if choices.joins_devices else 1
+    shapes = [choices.spread(tensor=tensor, pipeline=pipeline, data=data) for tensor in choices.tensors]
+    return tuple(shape for shape in shapes if shape.gpus <= largest or shape is shapes[0])
+
+
+def _copied(choices: _Choices, whole: Parallelism) -> tuple[Parallelism, ...]:
+    if not choices.has_experts or choices.data is not None or choices.tensor is not None:
+        return ()
+    if whole.pipeline > 1 or whole.gpus > choices.most_gpus_on_a_node:
+        return ()
+    sizes = (size for size in TENSOR_SIZES if 1 < size <= whole.tensor)
+    return tuple(choices.spread(tensor=whole.tensor // size, data=size) for size in sizes)
+
+
+def _staged(choices: _Choices) -> tuple[Parallelism, ...]:
+    if choices.pipeline is not None or choices.data is not None or not choices.joins_devices:
+        return ()
+    return tuple(
+        choices.spread(tensor=tensor, pipeline=pipeline)
+        for pipeline in _PIPELINE_SIZES
+        for tensor in choices.tensors
+        if tensor * pipeline <= choices.most_gpus_on_a_node
+    )

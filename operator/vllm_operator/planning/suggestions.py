@@ -1,94 +1,125 @@
 """Changes that would make it fit. Each is planned again by the same search and kept only if the answer is `Fits`.
 
-Ranked by how little they change for the user: where it runs, then how many GPUs, then how much at once, then quality.
-Single changes come first; pairs are tried only where single ones leave room in the list.
+Ranked by how little they change for the user (planning.changes). Single changes come first; pairs are tried only where
+single ones leave room in the list. Most changes are seen to be too little from bounds (planning.outlook).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from itertools import combinations
+from dataclasses import dataclass
+from itertools import chain, combinations, islice
 from typing import TYPE_CHECKING
 
-from vllm_operator.api.spec import AccessMode
-from vllm_operator.planning.capacity import Exclusion, Toleration
-from vllm_operator.planning.decision import decide
-from vllm_operator.planning.groups import TENSOR_SIZES
-from vllm_operator.planning.judging import CONTEXT_STEP, SMALLEST_CONTEXT
+from vllm_operator.planning.capacity import capacity_for
+from vllm_operator.planning.changes import TENSOR_SIZE, Change, changes_of, concurrency_change, less_work
+from vllm_operator.planning.decision import decide, obstacle_before_search
+from vllm_operator.planning.judging import SMALLEST_CONTEXT
+from vllm_operator.planning.outlook import Outlook, Work
 from vllm_operator.planning.plan import Suggestion, Verdict
-from vllm_operator.planning.refusals import refusals_of
-from vllm_operator.planning.request import OneNodeOnly
-from vllm_operator.planning.tuning import compute_capability
+from vllm_operator.planning.sizing import question_of
 from vllm_operator.planning.wording import gpus_of_candidate, plural, share_gib
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from vllm_operator.cluster.inventory import Inventory
+    from vllm_operator.models.facts import ModelFacts
     from vllm_operator.planning.candidate import Candidate
     from vllm_operator.planning.decision import Decision
     from vllm_operator.planning.need import MemoryRoom
     from vllm_operator.planning.request import Request
 
 MAX_SUGGESTIONS = 5
-TENSOR_SIZE = "tensorParallelSize"
-HIGHEST_UTILIZATION = 0.95
-"""Above it the CUDA context and the NCCL buffers, which live outside the budget, no longer fit on common GPUs."""
-FIRST_CAPABILITY_WITH_FP8 = (8, 9)
-READABLE_CONTEXT = 4096
 WORTH_A_SECOND_CHANGE = 1.5
 """A pair is worth its second change when it leaves this many times the work that one change leaves."""
-
-_ACCEPTED_ARGUMENTS = 0.5
-_WIDER_GPUS = 1.0
-_FEWER_REPLICAS = 1.5
-_MORE_GPUS = 2.0
-_FURTHER_SIZE = 0.01
-_HIGHER_UTILIZATION = 2.2
-_MORE_NODES = 2.4
-_LESS_HEADROOM = 2.6
-_LESS_WORK = 3.0
-_KV_QUALITY = 5.0
-_WEIGHT_QUALITY = 6.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
-    """One change of a request and of the object that it came from."""
-
-    summary: str
-    patch: Mapping[str, object]
-    """Below `spec`."""
-    apply: Callable[[Request], Request]
-    cost: float
-    lowers_quality: bool = False
-    one_of: str | None = None
-    """Of the changes with the same name here only the first that suffices is shown."""
-    amount: int | None = None
-    """For a change that is sized to the figures at hand: how much of the asked work is left."""
 
 
 def suggest(decision: Decision, inventory: Inventory) -> tuple[Suggestion, ...]:
     """At most five verified changes for a deployment that does not fit as asked, the smallest first."""
     if decision.facts is None or decision.verdict is Verdict.FITS:
         return ()
-    singles = sorted(_changes(decision), key=lambda change: change.cost)
-    kept: list[Suggestion] = []
-    sufficient: list[Change] = []
+    trial = _Trial(decision=decision, facts=decision.facts, inventory=inventory)
+    singles = sorted((*changes_of(decision), *trial.less_work_after()), key=lambda change: change.cost)
+    kept: list[tuple[Change, Decision]] = []
     settled: set[str] = set()
     for change in singles:
-        if change.one_of in settled:
+        if change.one_of in settled or len(kept) == MAX_SUGGESTIONS:
             continue
-        answer = decide(change.apply(decision.request), decision.facts, inventory)
-        if answer.verdict is Verdict.FITS and _keeps_its_word(change, answer):
-            kept.append(_suggestion([change], answer))
-            sufficient.append(change)
+        answer = trial.sufficient(change)
+        if answer is not None:
+            kept.append((change, answer))
             settled |= {change.one_of} if change.one_of else set()
-    if len(kept) < MAX_SUGGESTIONS:
-        kept += _pairs(
-            decision, inventory, [c for c in singles if c not in sufficient and c.one_of not in settled], sufficient
-        )
-    return tuple(kept[:MAX_SUGGESTIONS])
+    sufficient = [change for change, _ in kept]
+    insufficient = [change for change in singles if change not in sufficient and change.one_of not in settled]
+    found = (_suggestion((change,), answer) for change, answer in kept)
+    return tuple(islice(chain(found, _pairs(trial, insufficient, sufficient)), MAX_SUGGESTIONS))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Trial:
+    """Tries changes of one deployment on the cluster as it is."""
+
+    decision: Decision
+    facts: ModelFacts
+    inventory: Inventory
+
+    def sufficient(self, *changes: Change) -> Decision | None:
+        """What is planned after these changes, if it fits and each is what it says; None otherwise."""
+        request = self._changed(changes)
+        if not _may_start(self._outlook(request)):
+            return None
+        answer = self._decide(request)
+        is_kept = answer.verdict is Verdict.FITS and all(_keeps_its_word(change, answer) for change in changes)
+        return answer if is_kept else None
+
+    def less_work_after(self, *changes: Change) -> Iterator[Change]:
+        """Yield how much less would have to be asked for after these changes."""
+        request = self._changed(changes)
+        outlook = self._outlook(request)
+        held = outlook.most_work() if outlook is not None else Work()
+        if _may_start(outlook):
+            held = _widened(held, self._decide(request))
+        yield from less_work(request, self.facts, held)
+
+    def _changed(self, changes: tuple[Change, ...]) -> Request:
+        request = self.decision.request
+        for change in changes:
+            request = change.apply(request)
+        return request
+
+    def _decide(self, request: Request) -> Decision:
+        return self.decision if request is self.decision.request else decide(request, self.facts, self.inventory)
+
+    def _outlook(self, request: Request) -> Outlook | None:
+        """What the request may hope for; None where the planner may shrink it."""
+        if request.policy.may_shrink:
+            return None
+        capacity = capacity_for(request.gpus, self.inventory)
+        is_pointless = obstacle_before_search(request, self.facts, capacity) is not None
+        return Outlook(question_of(request, self.facts, self.decision.family), () if is_pointless else capacity.classes)
+
+
+def _may_start(outlook: Outlook | None) -> bool:
+    """Whether planning it is worth its time; certain is only the opposite."""
+    return outlook is None or outlook.starts_on_one_node() or outlook.may_start_on_several()
+
+
+def _widened(held: Work, decision: Decision) -> Work:
+    """What is held, or what candidates of a plan hold where GPUs are free for them, on several nodes too."""
+    request, facts = decision.request, decision.facts
+    assert facts is not None
+    rooms = [room for candidate in decision.candidates if (room := _free_room(candidate, request.replicas))]
+    asked = request.context_length
+    length = min(SMALLEST_CONTEXT, facts.max_model_len) if asked is None else asked
+    contexts = (room.max_context(request.concurrency, asked) for room in rooms) if asked is not None else ()
+    return Work(
+        sequences=max((held.sequences, *(room.max_concurrency(length) for room in rooms))),
+        context=max((held.context, *contexts)),
+    )
+
+
+def _free_room(candidate: Candidate, replicas: int) -> MemoryRoom | None:
+    return candidate.size.memory_room if candidate.size is not None and candidate.room.free >= replicas else None
 
 
 def _keeps_its_word(change: Change, answer: Decision) -> bool:
@@ -96,53 +127,58 @@ def _keeps_its_word(change: Change, answer: Decision) -> bool:
     return change.one_of != TENSOR_SIZE or (answer.best is not None and answer.best.parallelism.pipeline == 1)
 
 
-def _pairs(
-    decision: Decision, inventory: Inventory, insufficient: list[Change], sufficient: list[Change]
-) -> Iterator[Suggestion]:
-    """Yield pairs of changes that suffice only together, or that leave clearly more of the work than one alone."""
-    assert decision.facts is not None
-    left_by_one = {_field(change): change.amount for change in sufficient if change.amount is not None}
+_Pair = tuple[Change, Change]
+
+
+def _pairs(trial: _Trial, insufficient: list[Change], sufficient: list[Change]) -> Iterator[Suggestion]:
+    """Yield pairs of changes that suffice only together, or that leave clearly more of the work than one alone.
+
+    The cheapest first, and none is tried before it is asked for.
+    """
     fixed = [change for change in insufficient if change.amount is None]
-    tried: list[tuple[float, list[Change], Decision]] = []
-    for change in fixed:
-        after = decide(change.apply(decision.request), decision.facts, inventory)
-        for second in _less_work(after):
-            alone = left_by_one.get(_field(second))
-            if alone is not None and (second.amount or 0) < alone * WORTH_A_SECOND_CHANGE:
-                continue
-            answer = decide(second.apply(after.request), decision.facts, inventory)
-            if answer.verdict is Verdict.FITS and _keeps_its_word(change, answer):
-                tried.append((change.cost + second.cost, [change, second], answer))
+    pairs = sorted((*_with_less_work(trial, fixed, sufficient), *_together(fixed)), key=_cost)
+    helped = bool(sufficient)
+    for found in _verified(trial, pairs):
+        helped = True
+        yield found
+    if not helped:
+        yield from _verified(trial, sorted(_both_kinds_of_work(trial), key=_cost))
+
+
+def _cost(pair: _Pair) -> float:
+    return pair[0].cost + pair[1].cost
+
+
+def _verified(trial: _Trial, pairs: Iterable[_Pair]) -> Iterator[Suggestion]:
+    for pair in pairs:
+        if (answer := trial.sufficient(*pair)) is not None:
+            yield _suggestion(pair, answer)
+
+
+def _with_less_work(trial: _Trial, fixed: list[Change], sufficient: list[Change]) -> Iterator[_Pair]:
+    """Yield changes with the less work that is left after them, where it is clearly more than without them."""
+    left_by_one = {change.lowered_field: change.amount for change in sufficient if change.amount is not None}
+    for first in fixed:
+        for second in trial.less_work_after(first):
+            alone = left_by_one.get(second.lowered_field)
+            if alone is None or (second.amount or 0) >= alone * WORTH_A_SECOND_CHANGE:
+                yield first, second
+
+
+def _together(fixed: list[Change]) -> Iterator[_Pair]:
     for first, second in combinations(fixed, 2):
-        if first.one_of is not None and first.one_of == second.one_of:
-            continue
-        answer = decide(second.apply(first.apply(decision.request)), decision.facts, inventory)
-        if answer.verdict is Verdict.FITS and all(_keeps_its_word(change, answer) for change in (first, second)):
-            tried.append((first.cost + second.cost, [first, second], answer))
-    if not tried and not sufficient:
-        tried += _both_kinds_of_work(decision, inventory)
-    for _, changes, answer in sorted(tried, key=lambda entry: entry[0]):
-        yield _suggestion(changes, answer)
+        if first.one_of is None or first.one_of != second.one_of:
+            yield first, second
 
 
-def _both_kinds_of_work(decision: Decision, inventory: Inventory) -> Iterator[tuple[float, list[Change], Decision]]:
+def _both_kinds_of_work(trial: _Trial) -> Iterator[_Pair]:
     """Yield one sequence at a time with the context that is left for it: the last resort of a small cluster."""
-    assert decision.facts is not None
-    for first in _concurrency_change(1, decision.request):
-        after = decide(first.apply(decision.request), decision.facts, inventory)
-        for second in _less_work(after):
-            answer = decide(second.apply(after.request), decision.facts, inventory)
-            if answer.verdict is Verdict.FITS:
-                yield first.cost + second.cost, [first, second], answer
+    for first in concurrency_change(1, trial.decision.request):
+        for second in trial.less_work_after(first):
+            yield first, second
 
 
-def _field(change: Change) -> str:
-    """The field of the workload that a change lowers."""
-    workload = change.patch.get("workload")
-    return next(iter(workload)) if isinstance(workload, dict) else ""
-
-
-def _suggestion(changes: list[Change], answer: Decision) -> Suggestion:
+def _suggestion(changes: tuple[Change, ...], answer: Decision) -> Suggestion:
     patch: dict[str, object] = {}
     for change in changes:
         _merge(patch, change.patch)
@@ -159,7 +195,7 @@ def _merge(into: dict[str, object], patch: Mapping[str, object]) -> None:
             into[key] = value
 
 
-def _effect(changes: list[Change], answer: Decision) -> str:
+def _effect(changes: tuple[Change, ...], answer: Decision) -> str:
     best = answer.best
     assert best is not None
     assert best.need is not None
@@ -169,241 +205,3 @@ def _effect(changes: list[Change], answer: Decision) -> str:
         f"{plural(best.concurrency, 'sequence')} of {plural(best.context_length, 'token')}"
     )
     return f"{text}; lowers quality slightly" if any(change.lowers_quality for change in changes) else text
-
-
-def _changes(decision: Decision) -> Iterator[Change]:
-    yield from _accepted_arguments(decision.request)
-    yield from _wider_gpus(decision)
-    yield from _shared_cache(decision)
-    yield from _other_parallelism(decision)
-    yield from _policy(decision)
-    yield from _less_work(decision)
-    yield from _quality(decision)
-
-
-def _accepted_arguments(request: Request) -> Iterator[Change]:
-    """Take away what vLLM would refuse to start over."""
-    for refusal in refusals_of(request):
-        change = refusal.accepted
-        yield Change(
-            summary=change.summary, patch={"engine": change.engine}, apply=change.apply, cost=_ACCEPTED_ARGUMENTS
-        )
-
-
-def _wider_gpus(decision: Decision) -> Iterator[Change]:
-    """Lift what the spec itself rules out."""
-    request, excluded = decision.request, decision.capacity.excluded
-    if Exclusion.PRODUCT in excluded:
-        names = sorted({offer.gpu_class.product or "" for offer in excluded[Exclusion.PRODUCT]})
-        yield _gpu_change(f"allow other GPU products ({', '.join(names)})", "products", None, products=())
-    elif any(not candidate.placeable for candidate in decision.candidates):
-        yield _gpu_change("allow GPUs of any product", "products", None, products=())
-    if Exclusion.MEMORY in excluded:
-        yield _gpu_change("allow GPUs with less memory", "minMemory", None, min_memory_bytes=None)
-    if Exclusion.NODE_SELECTOR in excluded and request.gpus.node_selector:
-        yield _gpu_change("allow all nodes", "nodeSelector", None, node_selector=())
-    if Exclusion.SHARING in excluded:
-        yield _gpu_change("accept GPUs that are shared with other pods", "sharing", "AllowShared", allow_shared=True)
-    if Exclusion.TAINT in excluded:
-        yield from _tolerations(decision)
-
-
-def _shared_cache(decision: Decision) -> Iterator[Change]:
-    """Let several nodes mount the claim that is made for the weights, where it alone keeps the replica on one."""
-    if decision.request.one_node_only is OneNodeOnly.CACHE_ON_ONE_NODE:
-        yield Change(
-            summary="use several nodes, with a cache that all of them can mount (accessMode ReadWriteMany)",
-            patch={"cache": {"accessMode": AccessMode.READ_WRITE_MANY.value}},
-            apply=lambda request: replace(request, one_node_only=None),
-            cost=_MORE_NODES,
-        )
-
-
-def _tolerations(decision: Decision) -> Iterator[Change]:
-    request = decision.request
-    taints = sorted(
-        {
-            (taint.key, taint.effect)
-            for offer in decision.capacity.excluded[Exclusion.TAINT]
-            for taint in offer.node.taints
-            if not taint.key.startswith("node.kubernetes.io/")
-            and not request.gpus.tolerates(taint, offer.gpu_class.resource_name)
-        }
-    )
-    for key, effect in taints:
-        added = Toleration(key=key, operator="Exists", effect=effect)
-        tolerations = (*request.gpus.tolerations, added)
-        patch = [_toleration_patch(toleration) for toleration in tolerations]
-        yield _gpu_change(f"tolerate the taint {key}:{effect}", "tolerations", patch, tolerations=tolerations)
-
-
-def _toleration_patch(toleration: Toleration) -> dict[str, str]:
-    fields = {
-        "key": toleration.key,
-        "operator": toleration.operator,
-        "value": toleration.value,
-        "effect": toleration.effect,
-    }
-    return {name: value for name, value in fields.items() if value}
-
-
-def _gpu_change(summary: str, field: str, value: object, **fields: object) -> Change:
-    def apply(request: Request) -> Request:
-        return replace(request, gpus=replace(request.gpus, **fields))  # type: ignore[arg-type]
-
-    return Change(summary=summary, patch={"gpu": {field: value}}, apply=apply, cost=_WIDER_GPUS)
-
-
-def _other_parallelism(decision: Decision) -> Iterator[Change]:
-    """Let the planner choose what was fixed, and say what it chose."""
-    request = decision.request
-    if request.replicas > 1:
-        most = max((candidate.room.free for candidate in decision.candidates if _holds_memory(candidate)), default=0)
-        if 0 < most < request.replicas:
-            yield Change(
-                summary=f"run {plural(most, 'replica')}",
-                patch={"replicas": most},
-                apply=lambda request: replace(request, replicas=most),
-                cost=_FEWER_REPLICAS,
-            )
-    if request.tensor_parallel_size is not None or request.pipeline_parallel_size is not None:
-        yield from _other_group_sizes(decision)
-    if request.max_num_seqs is not None or request.max_num_batched_tokens is not None:
-        yield Change(
-            summary="let the planner choose the batch size",
-            patch={"engine": {"maxNumSeqs": None, "maxNumBatchedTokens": None}},
-            apply=lambda request: replace(request, max_num_seqs=None, max_num_batched_tokens=None),
-            cost=_MORE_GPUS,
-        )
-
-
-def _other_group_sizes(decision: Decision) -> Iterator[Change]:
-    """Offer other tensor-parallel sizes in place of what was fixed: more GPUs first, the nearest first."""
-    request = decision.request
-    fixed = (request.tensor_parallel_size or 1) * (request.pipeline_parallel_size or 1)
-    most = max((capacity.most_gpus_on_a_node for capacity in decision.capacity.classes), default=0)
-    sizes = [size for size in TENSOR_SIZES if size <= most and size != request.tensor_parallel_size]
-    ordered = sorted(size for size in sizes if size > fixed) + sorted((s for s in sizes if s <= fixed), reverse=True)
-    removed = {"pipelineParallelSize": None} if request.pipeline_parallel_size is not None else {}
-    copies = request.data_parallel_size or 1
-    for rank, size in enumerate(ordered):
-        yield Change(
-            summary=f"use {plural(size * copies, 'GPU')} per replica ({TENSOR_SIZE} {size})",
-            patch={"engine": {TENSOR_SIZE: size, **removed}},
-            apply=_with_tensor_size(size),
-            cost=_MORE_GPUS + rank * _FURTHER_SIZE,
-            one_of=TENSOR_SIZE,
-        )
-
-
-def _with_tensor_size(size: int) -> Callable[[Request], Request]:
-    def apply(request: Request) -> Request:
-        return replace(request, tensor_parallel_size=size, pipeline_parallel_size=None)
-
-    return apply
-
-
-def _holds_memory(candidate: Candidate) -> bool:
-    return candidate.need is not None and candidate.need.fits
-
-
-def _policy(decision: Decision) -> Iterator[Change]:
-    policy = decision.request.policy
-    if policy.gpu_memory_utilization < HIGHEST_UTILIZATION:
-        yield _policy_change(
-            f"let vLLM take {HIGHEST_UTILIZATION:.0%} of the GPU",
-            "gpuMemoryUtilization",
-            HIGHEST_UTILIZATION,
-            _HIGHER_UTILIZATION,
-            gpu_memory_utilization=HIGHEST_UTILIZATION,
-        )
-    if policy.headroom_gb > 0:
-        yield _policy_change(
-            f"accept less than {policy.headroom_gb:g} GiB of headroom", "headroomGb", 0, _LESS_HEADROOM, headroom_gb=0.0
-        )
-
-
-def _policy_change(summary: str, field: str, value: float, cost: float, **fields: float) -> Change:
-    def apply(request: Request) -> Request:
-        return replace(request, policy=replace(request.policy, **fields))  # type: ignore[arg-type]
-
-    return Change(summary=summary, patch={"policy": {field: value}}, apply=apply, cost=cost)
-
-
-def _less_work(decision: Decision) -> Iterator[Change]:
-    """Yield the fewer sequences and the shorter context that some class with free GPUs holds."""
-    request, facts = decision.request, decision.facts
-    assert facts is not None
-    own_limit = facts.max_model_len
-    asked = request.context_length
-    rooms = [
-        room for room in map(_free_room, decision.candidates, [request.replicas] * len(decision.candidates)) if room
-    ]
-    if asked is not None and asked > own_limit:
-        yield _context_change(own_limit, asked)
-    if asked is None and request.concurrency > 1:
-        smallest = min(SMALLEST_CONTEXT, own_limit)
-        yield from _concurrency_change(max((room.max_concurrency(smallest) for room in rooms), default=0), request)
-    if asked is None or asked > own_limit:
-        return
-    yield from _concurrency_change(max((room.max_concurrency(asked) for room in rooms), default=0), request)
-    longest = _readable(max((room.max_context(request.concurrency, asked) for room in rooms), default=0))
-    if min(SMALLEST_CONTEXT, own_limit) <= longest < asked:
-        yield _context_change(longest, asked)
-
-
-def _free_room(candidate: Candidate, replicas: int) -> MemoryRoom | None:
-    return candidate.size.memory_room if candidate.size is not None and candidate.room.free >= replicas else None
-
-
-def _readable(context: int) -> int:
-    step = 1024 if context >= READABLE_CONTEXT else CONTEXT_STEP
-    return context - context % step
-
-
-def _concurrency_change(concurrency: int, request: Request) -> Iterator[Change]:
-    if 1 <= concurrency < request.concurrency:
-        share = concurrency / request.concurrency
-        yield Change(
-            summary=f"lower concurrency from {request.concurrency:,} to {concurrency:,}",
-            patch={"workload": {"concurrency": concurrency}},
-            apply=lambda request: replace(request, concurrency=concurrency),
-            cost=_LESS_WORK + (1 - share),
-            amount=concurrency,
-        )
-
-
-def _context_change(context: int, asked: int) -> Change:
-    return Change(
-        summary=f"shorten contextLength from {asked:,} to {context:,}",
-        patch={"workload": {"contextLength": context}},
-        apply=lambda request: replace(request, context_length=context),
-        cost=_LESS_WORK + (1 - context / asked),
-        amount=context,
-    )
-
-
-def _quality(decision: Decision) -> Iterator[Change]:
-    """Offer fewer bits, where some GPU of the cluster computes with them and the checkpoint has not done so already."""
-    request, facts = decision.request, decision.facts
-    assert facts is not None
-    devices = [candidate.device for candidate in decision.candidates if candidate.device is not None]
-    capabilities = [capability for device in devices if (capability := compute_capability(device)) is not None]
-    if not any(capability >= FIRST_CAPABILITY_WITH_FP8 for capability in capabilities):
-        return
-    if request.kv_cache_dtype == "auto" and not facts.kv_cache_quantized:
-        yield Change(
-            summary="use an FP8 KV cache",
-            patch={"engine": {"kvCacheDtype": "fp8"}},
-            apply=lambda request: replace(request, kv_cache_dtype="fp8"),
-            cost=_KV_QUALITY,
-            lowers_quality=True,
-        )
-    if request.quantization is None and facts.quantization is None:
-        yield Change(
-            summary="quantize the weights to FP8 while loading",
-            patch={"engine": {"quantization": "fp8"}},
-            apply=lambda request: replace(request, quantization="fp8"),
-            cost=_WEIGHT_QUALITY,
-            lowers_quality=True,
-        )

@@ -58,10 +58,30 @@ def element_count(blueprint: Blueprint) -> int:
     return sum(bytes_per_stage(blueprint, UNQUANTIZED, Ranks(), element_bytes=_ONE_BYTE_EACH))
 
 
+def alike_layers(blueprint: Blueprint, rules: QuantizationRules) -> tuple[int, ...]:
+    """For each layer the index of the first one with the same parts in the same formats, which counts for it.
+
+    Rules by name ask for every layer; the answers are the same for every way to divide the model over GPUs.
+    """
+    first: dict[tuple[int, tuple[WeightFormat, ...]], int] = {}
+    alike = []
+    for index, layer in enumerate(blueprint.layers):
+        formats = tuple(_format_of(module, rules, index) for module in layer) if rules.by_layer else ()
+        # NB: equal layers of a blueprint are one tuple.
+        alike.append(first.setdefault((id(layer), formats), index))
+    return tuple(alike)
+
+
 def bytes_per_stage(
-    blueprint: Blueprint, rules: QuantizationRules, ranks: Ranks, *, element_bytes: int
+    blueprint: Blueprint,
+    rules: QuantizationRules,
+    ranks: Ranks,
+    *,
+    element_bytes: int,
+    alike: tuple[int, ...] | None = None,
 ) -> tuple[int, ...]:
-    """Parameter bytes that one rank of each pipeline stage allocates."""
+    """Parameter bytes that one rank of each pipeline stage allocates; `alike` is of `alike_layers`, where at hand."""
+    alike = alike_layers(blueprint, rules) if alike is None else alike
     ledger = _Ledger(rules, ranks, element_bytes)
     first, last = ledger.layer(blueprint.first, None), ledger.layer(blueprint.last, None)
     embedding, head = ledger.vocabularies(blueprint.first), ledger.vocabularies(blueprint.last)
@@ -69,7 +89,7 @@ def bytes_per_stage(
     start = 0
     counts = ranks.stages.layers(len(blueprint.layers))
     for stage, count in enumerate(counts):
-        total = sum(ledger.layer(blueprint.layers[index], index) for index in range(start, start + count))
+        total = sum(ledger.layer(blueprint.layers[index], index) for index in alike[start : start + count])
         is_first, is_last = stage == 0, stage == ranks.stages.count - 1
         if is_first:
             total += first
@@ -89,21 +109,30 @@ def layer_bytes(layer: Layer, rules: QuantizationRules, ranks: Ranks, *, element
     return _Ledger(rules, ranks, element_bytes).layer(layer, index)
 
 
+def _format_of(module: Module, rules: QuantizationRules, index: int | None) -> WeightFormat:
+    """The format that the rules give a module of the model's `index`-th layer."""
+    match module:
+        case Linear():
+            return rules.for_linear(_named(module.name, index), module.parts) if module.quantizable else PLAIN
+        case Vocabulary():
+            return rules.for_head(module.name) if module.head else PLAIN
+        case Experts():
+            return rules.for_experts(_named(module.name, index))
+        case Tensor():
+            return PLAIN
+
+
 class _Ledger:
-    """Counts modules; equal layers are counted once while no rule tells them apart, equal matrices always."""
+    """Counts modules; a layer that comes again under the same index is counted once."""
 
     def __init__(self, rules: QuantizationRules, ranks: Ranks, element_bytes: int) -> None:
         self._rules = rules
         self._ranks = ranks
         self._element_bytes = element_bytes
-        self._by_layer = rules.by_layer
-        self._counted: dict[int, int] = {}
-        self._matrices: dict[tuple[int, int], int] = {}
+        self._counted: dict[tuple[int, int | None], int] = {}
 
     def layer(self, modules: Layer, index: int | None) -> int:
-        if self._by_layer:
-            return sum(self.module(module, index) for module in modules)
-        key = id(modules)
+        key = (id(modules), index)
         if key not in self._counted:
             self._counted[key] = sum(self.module(module, index) for module in modules)
         return self._counted[key]
@@ -123,20 +152,13 @@ class _Ledger:
                 return self._experts(module, index)
 
     def _linear(self, module: Linear, index: int | None) -> int:
-        fmt = self._rules.for_linear(_named(module.name, index), module.parts) if module.quantizable else PLAIN
-        # NB: both outlive the ledger, as parts of the blueprint and of the rules.
-        key = (id(module), id(fmt))
-        found = self._matrices.get(key)
-        if found is None:
-            found = self._matrices[key] = self._linear_as(module, fmt)
-        return found
-
-    def _linear_as(self, module: Linear, fmt: WeightFormat) -> int:
         element = self._element_size(module.dtype)
         ranks = self._ranks.tensor_of(module)
         inputs = module.inputs.on_rank(ranks)
         outputs = tuple(extent.on_rank(ranks) for extent in module.outputs)
-        total = linear_bytes(fmt, inputs=inputs, outputs=outputs, element_bytes=element)
+        total = linear_bytes(
+            _format_of(module, self._rules, index), inputs=inputs, outputs=outputs, element_bytes=element
+        )
         return total + (sum(outputs) * element if module.bias else 0)
 
     def _tensor(self, module: Tensor) -> int:
@@ -154,7 +176,7 @@ class _Ledger:
         rows = -(-module.rows // VOCABULARY_PADDING) * VOCABULARY_PADDING
         rows = -(-rows // self._ranks.tensor) if module.sharding is Sharding.DIVIDED else module.rows
         bias = rows * self._element_bytes if module.bias else 0
-        fmt = self._rules.for_head(module.name) if module.head else PLAIN
+        fmt = _format_of(module, self._rules, None)
         return linear_bytes(fmt, inputs=module.columns, outputs=(rows,), element_bytes=self._element_bytes) + bias
 
     def _experts(self, module: Experts, index: int | None) -> int:
@@ -167,7 +189,7 @@ class _Ledger:
             if ranks.experts > 1:
                 intermediate = max(intermediate, module.smallest_share)
         return experts_bytes(
-            self._rules.for_experts(_named(module.name, index)),
+            _format_of(module, self._rules, index),
             count=count,
             hidden=module.hidden,
             intermediate=intermediate,

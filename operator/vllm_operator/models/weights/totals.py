@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from vllm_operator.models.bounded_memory import Recent
 from vllm_operator.models.facts import FactsBasis
 from vllm_operator.models.speculation import Drafter, drafter_of
 from vllm_operator.models.weights.blueprints import blueprint
@@ -13,7 +14,14 @@ from vllm_operator.models.weights.fields import section, text
 from vllm_operator.models.weights.formats import ExpertPadding, bytes_per_weight
 from vllm_operator.models.weights.modules import Vocabulary
 from vllm_operator.models.weights.quantization import deepseek_v4_rules, quantization_rules
-from vllm_operator.models.weights.ranks import Ranks, bytes_per_stage, dtype_bytes, element_count, layer_bytes
+from vllm_operator.models.weights.ranks import (
+    Ranks,
+    alike_layers,
+    bytes_per_stage,
+    dtype_bytes,
+    element_count,
+    layer_bytes,
+)
 from vllm_operator.models.weights.tensors import tensor_bytes_per_stage
 
 if TYPE_CHECKING:
@@ -57,13 +65,10 @@ def weights_by_stage(
     if not facts.config:
         return _from_parameter_count(facts, resolved, ranks)
     checkpoint = facts.checkpoint
-    has_lm_head = checkpoint.has_lm_head if checkpoint else None
-    weighing = weigh(facts.config, hf_quant_config=facts.hf_quant_config, has_lm_head=has_lm_head)
-    if not facts.generates:
-        weighing = weighing.without_head()
+    weighing = _recent_weighing(facts)
     stages = weighing.bytes_per_stage(ranks, dtype=resolved.dtype)
     runtime = resolved.quantization if weighing.rules.method is None else None
-    loading = weighing if runtime is None else replace(weighing, rules=quantization_rules(None, runtime=runtime))
+    loading = weighing if runtime is None else _recent_weighing(facts, runtime)
     loaded = loading.bytes_per_stage(replace(ranks, padding=kernel_padding(device)), dtype=resolved.dtype)
     basis = FactsBasis.CONFIG
     if checkpoint is not None and checkpoint.tensors and loading.exact:
@@ -89,6 +94,23 @@ def weights_by_stage(
     draft = loading.draft_bytes(facts, resolved.speculative, served, dtype=resolved.dtype)
     last = replace(weights[-1], loaded_bytes=weights[-1].loaded_bytes + draft, exact=False)
     return (*weights[:-1], last)
+
+
+_WEIGHINGS: Recent[Weighing] = Recent(capacity=64)
+"""Models as their configs describe them: the same for every way to divide one over GPUs."""
+
+
+def _recent_weighing(facts: ModelFacts, runtime: str | None = None) -> Weighing:
+    """The model's weighing, remembered; with `runtime`, quantized in that way while it is loaded."""
+    return _WEIGHINGS.get(facts, runtime, lambda: _weighing(facts, runtime))
+
+
+def _weighing(facts: ModelFacts, runtime: str | None) -> Weighing:
+    if runtime is not None:
+        return replace(_recent_weighing(facts), rules=quantization_rules(None, runtime=runtime))
+    has_lm_head = facts.checkpoint.has_lm_head if facts.checkpoint else None
+    weighing = weigh(facts.config, hf_quant_config=facts.hf_quant_config, has_lm_head=has_lm_head)
+    return weighing if facts.generates else weighing.without_head()
 
 
 _TOKENS_DEALT_SINCE = (0, 11, 0)
@@ -181,6 +203,12 @@ class Weighing:
 
     blueprint: Blueprint
     rules: QuantizationRules
+    alike: tuple[int, ...] = field(init=False, compare=False, repr=False)
+    """As `alike_layers` says."""
+
+    def __post_init__(self) -> None:
+        """Ask the rules for the names of the layers once."""
+        object.__setattr__(self, "alike", alike_layers(self.blueprint, self.rules))
 
     @property
     def exact(self) -> bool:
@@ -189,7 +217,7 @@ class Weighing:
 
     def bytes_per_stage(self, ranks: Ranks, *, dtype: str) -> tuple[int, ...]:
         """Parameter bytes that one rank of each pipeline stage allocates."""
-        return bytes_per_stage(self.blueprint, self.rules, ranks, element_bytes=dtype_bytes(dtype))
+        return bytes_per_stage(self.blueprint, self.rules, ranks, element_bytes=dtype_bytes(dtype), alike=self.alike)
 
     def draft_bytes(self, facts: ModelFacts, speculative: Mapping[str, object], ranks: Ranks, *, dtype: str) -> int:
         """Parameter bytes of what speculative decoding adds to a rank of the last stage."""

@@ -1,0 +1,90 @@
+"""A bound may promise too much, never too little: what the search would find must not be discarded."""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.unit.planning.fleets import facts, inventory, node, spec
+
+from vllm_operator.planning.bounds import alone, asked_context, fewest_gpus
+from vllm_operator.planning.capacity import capacity_for
+from vllm_operator.planning.decision import decide
+from vllm_operator.planning.defaults import Capabilities, OperatorDefaults
+from vllm_operator.planning.devices import device_for
+from vllm_operator.planning.judging import fitting_of, sizes_on
+from vllm_operator.planning.outlook import Outlook
+from vllm_operator.planning.plan import Verdict
+from vllm_operator.planning.request import request_of
+from vllm_operator.planning.shapes import shapes_of
+from vllm_operator.planning.sizing import question_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from vllm_operator.planning.capacity import ClassCapacity
+    from vllm_operator.planning.request import Request
+    from vllm_operator.planning.sizing import Fitting, Question
+    from vllm_operator.planning.tuning import Parallelism
+
+MODELS = (
+    "Qwen/Qwen3-8B",
+    "Qwen/Qwen2.5-7B-Instruct-AWQ",
+    "Qwen/Qwen3-30B-A3B",
+    "deepseek-ai/DeepSeek-V2-Lite",
+    "google/gemma-3-12b-it",
+    "openai/gpt-oss-20b",
+    "meta-llama/Llama-3.3-70B-Instruct",
+    "BAAI/bge-m3",
+)
+WORKLOADS = tuple(
+    {"contextLength": context, "concurrency": sequences} for context, sequences in product((4096, 8192), (1, 64, 512))
+)
+
+
+def requested(model: str, **sections: object) -> Request:
+    return request_of(spec(model, **sections), OperatorDefaults(), Capabilities())
+
+
+def fittings(question: Question, capacity: ClassCapacity) -> Iterator[tuple[Parallelism, Fitting]]:
+    device = device_for(capacity.gpu_class)
+    assert device is not None
+    shapes = shapes_of(question, capacity)
+    for shape in (*shapes.without_stages, *shapes.staged):
+        sizes = sizes_on(question, capacity, device, shape)
+        if not sizes.problems:
+            yield shape, fitting_of(question, sizes)
+
+
+@pytest.mark.parametrize("card", ["L4", "H100"])
+@pytest.mark.parametrize("model", MODELS)
+def test_no_shape_exceeds_what_one_gpu_says_of_many(model: str, card: str) -> None:
+    capacity = capacity_for(requested(model).gpus, inventory(node(card, "n", 8))).classes[0]
+    for workload in WORKLOADS:
+        question = question_of(requested(model, workload=workload), facts(model), None)
+        single = alone(question, capacity)
+        assert single is not None
+        fewest = fewest_gpus(question, capacity)
+        for shape, fitting in fittings(question, capacity):
+            room, context = fitting.size.memory_room, asked_context(question)
+            assert room.max_concurrency(context) <= max(0, single.most_sequences(shape.gpus, context))
+            assert shape.gpus >= fewest or not fitting.need.fits
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_an_outlook_says_of_single_nodes_what_the_search_says(model: str) -> None:
+    cluster = inventory(node("L4", "a", 4), node("A100-40", "b", 2), node("H100", "c", 1))
+    for workload in WORKLOADS:
+        request = requested(model, workload=workload, replicas=2)
+        classes = capacity_for(request.gpus, cluster).classes
+        decision = decide(request, facts(model), cluster)
+        outlook = Outlook(question_of(request, facts(model), decision.family), classes)
+        assert outlook.starts_on_one_node() == (decision.verdict is Verdict.FITS)
+
+
+def test_arguments_that_may_move_weights_to_the_host_leave_no_bound() -> None:
+    model = "Qwen/Qwen3-8B"
+    request = requested(model, engine={"extraArgs": ["--cpu-offload-gb=10"]})
+    capacity = capacity_for(request.gpus, inventory(node("L4", "n", 1))).classes[0]
+    assert alone(question_of(request, facts(model), None), capacity) is None
