@@ -102,3 +102,38 @@ def test_what_an_earlier_crd_has_let_in_stays_editable_is_told_and_can_be_mended
     api.wait("Deployment", "model", lambda obj: True, bare_namespace)
     with pytest.raises(Refused, match="contextLength"):
         api.patch("VLLMDeployment", "model", {"spec": {"workload": {"contextLength": TOO_MANY_TOKENS}}}, bare_namespace)
+
+
+@pytest.fixture
+def unaware(bare: Scene) -> Iterator[None]:
+    """The CRD as it stays after `helm upgrade`: without fields of the status that this release writes."""
+    crd = bare.api.get("CustomResourceDefinition", CRD)
+    spec = copy.deepcopy(crd["spec"])
+    status = spec["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
+    del status["oomRisk"]
+    del status["plan"]["properties"]["reasons"]
+    bare.api.patch("CustomResourceDefinition", CRD, {"spec": spec})
+    yield
+    bare.api.apply(yaml.safe_load((ROOT / "crds" / f"{CRD}.yaml").read_text()))
+
+
+def test_an_operator_that_is_newer_than_its_crd_says_what_can_be_said(
+    bare: Scene, bare_namespace: str, unaware: None
+) -> None:
+    api = bare.api
+    bare.start_operator()
+    api.create(deployment(bare_namespace, model=LLAMA_8B, workload={"contextLength": 4096}))
+
+    def has_its_objects(obj: dict[str, Any]) -> bool:
+        return condition(obj, "Rendered").get("status") == "True"
+
+    status = api.wait("VLLMDeployment", "model", has_its_objects, bare_namespace)["status"]
+    assert status["verdict"]
+    assert "oomRisk" not in status
+    assert "reasons" not in status["plan"]
+    assert "the CRD in the cluster is older than the operator" in bare.operator_log()
+
+    bare.stop_operator()
+    api.apply(yaml.safe_load((ROOT / "crds" / f"{CRD}.yaml").read_text()))
+    bare.start_operator()
+    api.wait("VLLMDeployment", "model", lambda obj: "reasons" in obj["status"]["plan"], bare_namespace)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,7 @@ from vllm_operator.api.status import VLLMDeploymentStatus
 from vllm_operator.api.v1alpha1 import API_VERSION, KIND
 from vllm_operator.runtime.children import version_of
 from vllm_operator.runtime.desired import workload_kind
+from vllm_operator.runtime.earlier_crd import UndeclaredFields
 from vllm_operator.runtime.events import tellings
 from vllm_operator.runtime.kube import ApiError
 from vllm_operator.runtime.status import as_written, canonical, status_of
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from vllm_operator.planning.observing import Finding
+    from vllm_operator.runtime.kube import Manifest
     from vllm_operator.runtime.shared import Shared
     from vllm_operator.runtime.status import Situation
 
@@ -47,6 +50,7 @@ class Reporter:
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
+        self._undeclared = UndeclaredFields(time.monotonic)
 
     def previous(self, key: str) -> VLLMDeploymentStatus:
         """Return what was said last.
@@ -71,7 +75,7 @@ class Reporter:
         if child is not None and child.owner_uid == uid:
             situation = replace(situation, rollout=child.rollout)
         status = status_of(situation, now=shared.now())
-        written = as_written(status)
+        written = self._undeclared.left_out_of(as_written(status))
         text = canonical(written)
         if text == shared.resources.status_of(key):
             return
@@ -79,14 +83,14 @@ class Reporter:
             shared.recorder.tell(key, uid, kind, reason, note)
         for finding in newly_found(situation):
             shared.recorder.tell(key, uid, "Warning" if finding.warns else "Normal", finding.reason, finding.text)
-        manifest = {
+        manifest: Manifest = {
             "apiVersion": API_VERSION,
             "kind": KIND,
             "metadata": {"namespace": key.partition("/")[0], "name": situation.name, "uid": uid},
             "status": written,
         }
         try:
-            answer = await shared.kube.apply_status(manifest)
+            answer = await self._apply(manifest)
         except ApiError as error:
             if error.status not in GONE:
                 raise
@@ -95,9 +99,22 @@ class Reporter:
             if error.status == CONTENDED:
                 raise
             return
+        if manifest["status"] is not written:
+            text = canonical(manifest["status"])
         shared.resources.wrote_status(key, version_of(answer), text)
         ready = find_condition(status.conditions, reasons.READY)
         _LOGGER.info(
             "status written",
             extra={"key": key, "generation": situation.generation, "reason": ready.reason if ready else ""},
         )
+
+    async def _apply(self, manifest: Manifest) -> Manifest:
+        """Write a status; what the CRD in the cluster turns out not to declare goes out of the manifest."""
+        while True:
+            try:
+                return await self._shared.kube.apply_status(manifest)
+            except ApiError as error:
+                left = self._undeclared.left_out_of(manifest["status"]) if self._undeclared.learn(error) else None
+                if left is None or left == manifest["status"]:
+                    raise
+                manifest["status"] = left

@@ -1,0 +1,56 @@
+"""A CRD that is older than the operator costs the fields that it does not know, and nothing else."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from vllm_operator.runtime.earlier_crd import ASK_AGAIN_SECONDS, UndeclaredFields
+from vllm_operator.runtime.kube import ApiError
+
+REFUSED = """failed to create typed patch object (team/model; vllm-operator.io/v1alpha1, Kind=VLLMDeployment): errors:
+  .status.oomRisk: field not declared in schema
+  .status.plan.hash: field not declared in schema
+  .status.suggestions[0].effect: field not declared in schema"""
+STATUS: dict[str, Any] = {
+    "verdict": "Fits",
+    "oomRisk": "Low",
+    "plan": {"hash": "1", "flags": ["--a"]},
+    "suggestions": [{"effect": "more", "path": "a"}, {"effect": "less", "path": "b"}],
+}
+LEFT = {
+    "verdict": "Fits",
+    "plan": {"flags": ["--a"]},
+    "suggestions": [{"path": "a"}, {"path": "b"}],
+}
+
+
+class Clock:
+    seconds = 1000.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def test_what_is_refused_is_left_out_for_a_while_and_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    clock = Clock()
+    undeclared = UndeclaredFields(clock)
+    assert undeclared.left_out_of(STATUS) is STATUS
+    with caplog.at_level(logging.WARNING):
+        assert undeclared.learn(ApiError(500, "", REFUSED))
+        assert undeclared.learn(ApiError(500, "", REFUSED)), "of a write that was under way"
+    (told,) = caplog.records
+    assert told.reason == "left out of each status: oomRisk, plan.hash, suggestions.[].effect"  # type: ignore[attr-defined]
+    assert undeclared.left_out_of(STATUS) == LEFT
+    assert undeclared.left_out_of({"verdict": "Fits", "plan": None}) == {"verdict": "Fits", "plan": None}
+    clock.seconds += ASK_AGAIN_SECONDS
+    assert undeclared.left_out_of(STATUS) == STATUS, "the CRD may have been applied"
+
+
+@pytest.mark.parametrize("message", ["etcdserver: request timed out", ".spec.model: field not declared in schema"])
+def test_any_other_refusal_is_none_of_its_business(message: str) -> None:
+    undeclared = UndeclaredFields(Clock())
+    assert not undeclared.learn(ApiError(500, "", message))
+    assert undeclared.left_out_of(STATUS) is STATUS
