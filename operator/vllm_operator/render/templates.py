@@ -104,7 +104,7 @@ def _filled(node: Any, values: list[object]) -> Any:
     if kind is _Place:
         return values[node]
     if kind is dict:
-        return {key: _filled(child, values) for key, child in node.items()}
+        return {key: child if type(child) is str else _filled(child, values) for key, child in node.items()}
     if kind is list:
         return [_filled(child, values) for child in node]
     return node
@@ -129,9 +129,12 @@ def _plain(value: object) -> object:
     if kind is str or value is None or kind is int or kind is bool:
         return value
     if isinstance(value, dict):
-        return {_key(key): _plain(child) for key, child in value.items()}
+        return {
+            key if type(key) is str else _key(key): child if type(child) is str else _plain(child)
+            for key, child in value.items()
+        }
     if isinstance(value, (list, tuple)):
-        return [_plain(child) for child in value]
+        return [child if type(child) is str else _plain(child) for child in value]
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, int):
@@ -142,8 +145,6 @@ def _plain(value: object) -> object:
 
 
 def _key(key: object) -> str:
-    if type(key) is str:
-        return key
     if not isinstance(key, str):
         raise TypeError(f"the key {key!r} is no text")
     return str.__str__(key)

@@ -331,9 +331,9 @@ def as_written(status: VLLMDeploymentStatus) -> dict[str, Any]:
 
 def _rounded(value: object) -> object:
     if isinstance(value, dict):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: item if type(item) is str else _rounded(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_rounded(item) for item in value]
+        return [item if type(item) is str else _rounded(item) for item in value]
     if isinstance(value, float):
         rounded = round(value, DECIMALS)
         return int(rounded) if rounded.is_integer() else rounded
