@@ -24,10 +24,11 @@ from vllm_operator.cluster.declared import declared_offers, project_node_pool
 from vllm_operator.cluster.inventory import Inventory
 from vllm_operator.cluster.nodes import project_node
 from vllm_operator.cluster.pods import project_pod
-from vllm_operator.planning.capacity import Exclusion, capacity_for
+from vllm_operator.planning.capacity import Exclusion
 from vllm_operator.planning.decide import Capabilities, OperatorDefaults, plan
 from vllm_operator.planning.plan import Plan, Verdict
 from vllm_operator.planning.request import request_of
+from vllm_operator.planning.sorting import capacity_for
 from vllm_operator.render.objects import render
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ Only whole nodes count: a pod's GPUs are never added up over two nodes. A replic
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
@@ -16,11 +15,9 @@ from vllm_operator.planning.host import ENGINE_ALONE, HostNeed, HostRoom
 from vllm_operator.planning.packing import groups_of
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable, Mapping
+    from collections.abc import Mapping
 
-    from vllm_operator.cluster.inventory import Inventory
     from vllm_operator.cluster.records import GpuClass, GpuOffer, NodeRecord
-    from vllm_operator.planning.host import HostRequest
 
 SHARED = frozenset({Sharing.TIME_SLICED, Sharing.MPS})
 
@@ -277,94 +274,6 @@ class Capacity:
         default_factory=dict, compare=False, repr=False
     )
     """Affinity of classes that were asked for before (planning.affinity)."""
-
-
-class _RecentlyUsed:
-    """A small memory of pure results, keyed by an inventory's identity; holding the inventory keeps its id its own."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._entries: OrderedDict[tuple[int, Hashable], tuple[Inventory, Capacity]] = OrderedDict()
-
-    def get(self, inventory: Inventory, key: Hashable) -> Capacity | None:
-        entry = self._entries.get((id(inventory), key))
-        return entry[1] if entry is not None else None
-
-    def put(self, inventory: Inventory, key: Hashable, capacity: Capacity) -> None:
-        self._entries[(id(inventory), key)] = (inventory, capacity)
-        while len(self._entries) > self._size:
-            self._entries.popitem(last=False)
-
-
-_recent = _RecentlyUsed(size=16)
-
-
-def capacity_for(gpu_filter: GpuFilter, inventory: Inventory) -> Capacity:
-    """Sort an inventory into the classes that a request may use; done once for each snapshot and `gpu` section."""
-    capacity = _recent.get(inventory, gpu_filter)
-    if capacity is None:
-        capacity = _sort_offers(gpu_filter, inventory.offers)
-        _recent.put(inventory, gpu_filter, capacity)
-    return capacity
-
-
-def _sort_offers(gpu_filter: GpuFilter, offers: Iterable[GpuOffer]) -> Capacity:
-    by_class: dict[GpuClass, list[GpuOffer]] = {}
-    for offer in offers:
-        by_class.setdefault(offer.gpu_class, []).append(offer)
-    classes: list[ClassCapacity] = []
-    excluded: dict[Exclusion, list[GpuOffer]] = {}
-    for gpu_class, all_offers in by_class.items():
-        if not gpu_filter.wants(gpu_class):
-            continue
-        exclusion = gpu_filter.excludes_class(gpu_class)
-        if exclusion is not None:
-            excluded.setdefault(exclusion, []).extend(all_offers)
-            continue
-        usable: list[GpuOffer] = []
-        for offer in all_offers:
-            exclusion = gpu_filter.excludes_node(offer.node, gpu_class.resource_name)
-            (usable if exclusion is None else excluded.setdefault(exclusion, [])).append(offer)
-        if usable:
-            classes.append(_class_capacity(gpu_filter, gpu_class, usable))
-    unwanted = {gpu_class.resource_name for gpu_class in by_class if not gpu_filter.wants(gpu_class)}
-    return Capacity(
-        classes=tuple(sorted(classes, key=lambda capacity: class_order(capacity.gpu_class))),
-        excluded={exclusion: tuple(its_offers) for exclusion, its_offers in excluded.items()},
-        other_resources=tuple(sorted(unwanted)),
-    )
-
-
-def _class_capacity(gpu_filter: GpuFilter, gpu_class: GpuClass, offers: list[GpuOffer]) -> ClassCapacity:
-    alone = gpu_filter.host.request(1)
-    slots = Counter(slot_of(gpu_filter, offer, alone) for offer in offers)
-    return ClassCapacity(gpu_class=gpu_class, offers=tuple(offers), slots=slots, host=gpu_filter.host)
-
-
-def slot_of(gpu_filter: GpuFilter, offer: GpuOffer, alone: HostRequest) -> Slot:
-    """Return what makes a node like others: for most, the host has enough for a replica on each GPU (`alone`).
-
-    What a replica takes grows no faster than its GPUs, so such a host has enough for fewer and larger ones too.
-    """
-    free, node, gpus = offer.free, offer.node, offer.allocatable
-    cpu, memory, pods = offer.free_cpu_millis, offer.free_memory_bytes, offer.free_pods
-    whole = (node.allocatable_cpu_millis, node.allocatable_memory_bytes, node.allocatable_pods)
-    return Slot(
-        gpu_filter.may_use_now(offer),
-        offer.declared,
-        gpus,
-        free,
-        None if _is_ample(*whole, gpus, alone) else HostRoom(*whole),
-        None if _is_ample(cpu, memory, pods, free, alone) else HostRoom(cpu, memory, pods),
-    )
-
-
-def _is_ample(cpu: int | None, memory: int | None, pods: int | None, replicas: int, each: HostRequest) -> bool:
-    return (
-        (cpu is None or cpu >= replicas * each.cpu_millis)
-        and (memory is None or memory >= replicas * each.memory_bytes)
-        and (pods is None or pods >= replicas)
-    )
 
 
 def whole_host(offer: GpuOffer) -> HostRoom:

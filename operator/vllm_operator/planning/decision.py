@@ -9,13 +9,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vllm_operator.planning.candidate import Candidate
-from vllm_operator.planning.capacity import capacity_for
 from vllm_operator.planning.families import family_of
 from vllm_operator.planning.memory import GIB, compute_weights_memory
 from vllm_operator.planning.plan import Verdict
 from vllm_operator.planning.refusals import refusals_of
 from vllm_operator.planning.search import search
 from vllm_operator.planning.sizing import question_of
+from vllm_operator.planning.sorting import capacity_for
 from vllm_operator.planning.source import parse_address
 from vllm_operator.planning.tuning import Parallelism
 from vllm_operator.planning.wording import need_of_host, plural

@@ -6,9 +6,10 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple
 
-from vllm_operator.planning.capacity import GpuFilter, capacity_for, slot_of, whole_host
+from vllm_operator.planning.capacity import GpuFilter, whole_host
 from vllm_operator.planning.groups import MOST_NODES
 from vllm_operator.planning.plan import Verdict
+from vllm_operator.planning.sorting import capacity_for, slot_of
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping

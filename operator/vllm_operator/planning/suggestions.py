@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from itertools import chain, combinations, islice
 from typing import TYPE_CHECKING
 
-from vllm_operator.planning.capacity import capacity_for
 from vllm_operator.planning.changes import TENSOR_SIZE, Change, changes_of, concurrency_change, less_work
 from vllm_operator.planning.decision import decide, obstacle_before_search
 from vllm_operator.planning.judging import SMALLEST_CONTEXT
 from vllm_operator.planning.outlook import Outlook, Work
 from vllm_operator.planning.plan import Suggestion, Verdict
 from vllm_operator.planning.sizing import question_of
+from vllm_operator.planning.sorting import capacity_for
 from vllm_operator.planning.wording import gpus_of_candidate, plural, share_gib
 
 if TYPE_CHECKING:

@@ -9,7 +9,6 @@ import pytest
 from tests.unit.planning.fleets import facts, inventory, node, spec
 
 from vllm_operator.planning.bounds import alone, asked_context, fewest_gpus
-from vllm_operator.planning.capacity import capacity_for
 from vllm_operator.planning.decision import decide
 from vllm_operator.planning.defaults import Capabilities, OperatorDefaults
 from vllm_operator.planning.devices import device_for
@@ -19,6 +18,7 @@ from vllm_operator.planning.plan import Verdict
 from vllm_operator.planning.request import request_of
 from vllm_operator.planning.shapes import shapes_of
 from vllm_operator.planning.sizing import question_of
+from vllm_operator.planning.sorting import capacity_for
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

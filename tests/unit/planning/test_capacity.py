@@ -8,9 +8,10 @@ import pytest
 from tests.unit.planning.fleets import LLAMA_8B, facts, inventory, node, pod, spec
 
 from vllm_operator.cluster.records import Taint
-from vllm_operator.planning.capacity import Exclusion, GpuFilter, Toleration, capacity_for
+from vllm_operator.planning.capacity import Exclusion, GpuFilter, Toleration
 from vllm_operator.planning.decide import plan
 from vllm_operator.planning.plan import Verdict
+from vllm_operator.planning.sorting import capacity_for
 
 ANY = GpuFilter()
 

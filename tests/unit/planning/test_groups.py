@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from tests.unit.planning.fleets import LLAMA_8B, LLAMA_70B, alters, facts, inventory, node, pod, spec
 
-from vllm_operator.planning.capacity import GpuFilter, capacity_for
+from vllm_operator.planning.capacity import GpuFilter
 from vllm_operator.planning.decide import Capabilities, plan
 from vllm_operator.planning.flags import flags_of
 from vllm_operator.planning.packing import groups_of
 from vllm_operator.planning.plan import Plan, Verdict
+from vllm_operator.planning.sorting import capacity_for
 
 SEVERAL = Capabilities(leader_worker_sets=True)
 LLAMA_405B = "meta-llama/Llama-3.1-405B-Instruct"

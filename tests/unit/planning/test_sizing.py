@@ -6,13 +6,13 @@ from dataclasses import replace
 
 from tests.unit.planning.fleets import LLAMA_8B, facts, inventory, node, spec
 
-from vllm_operator.planning.capacity import capacity_for
 from vllm_operator.planning.defaults import Capabilities, OperatorDefaults
 from vllm_operator.planning.devices import device_for
 from vllm_operator.planning.judging import fitting_of, sizes_on
 from vllm_operator.planning.request import request_of
 from vllm_operator.planning.shapes import shapes_of
 from vllm_operator.planning.sizing import question_of
+from vllm_operator.planning.sorting import capacity_for
 
 
 def test_a_fitting_with_leave_to_shrink_is_not_given_to_who_gave_none() -> None:
