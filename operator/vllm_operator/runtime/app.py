@@ -200,6 +200,7 @@ class Operator:
             late_queue=self._late_queue,
             doubted=self._doubt,
             served=lambda: self._optional.served,
+            unread=lambda: self._optional.unread,
             writer=Writer(self._written, self._children),
             recorder=self._recorder,
             planner=self._planner,

@@ -138,8 +138,11 @@ def _surges(plan: Plan, workload: Child | None, uid: str, pods: str, *, allowed:
     return room and why != IN_PLACE
 
 
-def with_complaints(rendering: Rendering, children: Iterable[Child]) -> Rendering:
-    """Return what the condition Rendered says, with the complaints about objects that are applied."""
+def with_complaints(rendering: Rendering, children: Iterable[Child], *, unread: Mapping[str, str]) -> Rendering:
+    """Return what the condition Rendered says, with the complaints about objects that are applied.
+
+    `unread`: kinds that the operator may not list any more, and why.
+    """
     if rendering.reason not in (reasons.APPLIED, reasons.APPLIED_IN_PART):
         return rendering
     known = sorted(children, key=lambda child: child.id)
@@ -148,6 +151,11 @@ def with_complaints(rendering: Rendering, children: Iterable[Child]) -> Renderin
         f"the {child.id[0]} does not work: {child.complaint}"
         for child in known
         if child.complaint and (serves or child.id[0] not in NEEDS_PODS)
+    ]
+    complaints += [
+        f"the {child.id[0]} may not be read any more, what is said of it is what was seen last: {unread[child.id[0]]}"
+        for child in known
+        if child.id[0] in unread
     ]
     if not complaints:
         return rendering

@@ -13,7 +13,7 @@ from vllm_operator.runtime.kube import LEADER_WORKER_SETS, SOUGHT_CHILDREN
 from vllm_operator.runtime.optional_watch import OptionalWatcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from vllm_operator.runtime.children import Children
     from vllm_operator.runtime.kube import Kube
@@ -37,7 +37,9 @@ class OptionalKinds:
     ) -> None:
         self._changed = changed
         self.served: frozenset[str] = frozenset()
-        """Kinds that can be listed in every namespace that is watched."""
+        """Kinds that can be listed, or could be before the right to it was lost, in every namespace that is watched."""
+        self.unread: Mapping[str, str] = {}
+        """Of which of them some may not be listed any more, and why: what is known of them is what was seen last."""
         self.watchers = tuple(
             OptionalWatcher(
                 kube,
@@ -49,6 +51,7 @@ class OptionalKinds:
                 resync_seconds=resync_seconds,
                 jitter=jitter,
                 presence_changed=self._look,
+                outlives_rights=True,
             )
             for resource in SOUGHT_CHILDREN
             for namespace in namespaces
@@ -65,6 +68,8 @@ class OptionalKinds:
             _LOGGER.info(
                 "an optional kind has come" if kind in found else "an optional kind is gone", extra={"reason": kind}
             )
-        if found != self.served:
-            self.served = found
+        unread = {watcher.resource.kind: watcher.refusal for watcher in self.watchers if watcher.refusal}
+        unread = {kind: why for kind, why in unread.items() if kind in found}
+        if (found, unread) != (self.served, self.unread):
+            self.served, self.unread = found, unread
             self._changed()

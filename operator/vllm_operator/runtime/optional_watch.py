@@ -1,7 +1,7 @@
 """A watch of a kind that not every cluster has: followed where its API is, looked for again where it is not.
 
 That an API is absent is the usual case and no error: it delays nothing and says nothing. An API that comes is found by
-the next look; one that goes ends its watch, and takes its objects along.
+the next look; one that goes ends its watch, and takes its objects along. Rights that go take no object along.
 """
 
 from __future__ import annotations
@@ -38,20 +38,24 @@ class OptionalWatcher(Watcher):
 
     versions: tuple[Resource, ...] = ()
     presence_changed: Callable[[], None] = lambda: None
+    """Called when `served` or `refusal` has changed."""
+    outlives_rights: bool = False
+    """Whether what was listed stays known when the right to list is lost: it runs on, though nobody may look."""
     served: bool = False
     """Whether its objects have been listed. With an API that is installed and rights that are missing they are not."""
-    _refused: bool = False
+    refusal: str = ""
+    """Why its objects may not be listed; empty where they may, or where there is no API."""
     _failures: int = 0
 
     async def list_once(self) -> str:
         """See `Watcher.list_once`."""
         version = await super().list_once()
-        self._refused = False
         self._failures = 0
-        self._is_served(True)
+        self._becomes(served=True, refusal="")
         return version
 
     async def _list_and_watch(self) -> None:
+        refusal = ""
         for resource in self.versions or (self.resource,):
             self.resource = resource
             try:
@@ -65,22 +69,20 @@ class OptionalWatcher(Watcher):
                         # Such as a conversion webhook that is down: tried again, but nothing waits for it.
                         self.synced.set()
                     raise
-                self._say_once(error)
+                refusal = str(error)
+                if not self.refusal:
+                    _LOGGER.warning("a kind is left out", extra={"resource": resource.plural, "reason": refusal})
                 break
             else:
                 return
-        self.sink.replace([], None)
-        self._is_served(False)
+        known = self.served and self.outlives_rights and refusal != ""
+        if not known:
+            self.sink.replace([], None)
+        self._becomes(served=known, refusal=refusal)
         self.synced.set()
         await asyncio.sleep(LOOK_AGAIN_SECONDS * self.jitter())
 
-    def _is_served(self, served: bool) -> None:
-        if served != self.served:
-            self.served = served
+    def _becomes(self, *, served: bool, refusal: str) -> None:
+        if (served, refusal) != (self.served, self.refusal):
+            self.served, self.refusal = served, refusal
             self.presence_changed()
-
-    def _say_once(self, error: ApiError) -> None:
-        """Say that the API is there but may not be used: nothing of it counts, and nothing of it is made."""
-        if not self._refused:
-            _LOGGER.warning("a kind is left out", extra={"resource": self.resource.plural, "reason": str(error)})
-        self._refused = True

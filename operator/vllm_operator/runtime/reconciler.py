@@ -159,7 +159,9 @@ class Reconciler:
     def _rendering(self, key: str, brought: Brought, plan: Plan | None) -> Rendering:
         """Return what is said of the objects; without a plan it is what was said before, complaints included."""
         rendering = self._late_problems.get(key, brought.rendering)
-        return rendering if plan is None else with_complaints(rendering, self._shared.children.of(key).values())
+        if plan is None:
+            return rendering
+        return with_complaints(rendering, self._shared.children.of(key).values(), unread=self._shared.unread())
 
     def _footing(self, key: str, plan: Plan | None, pinned: PlanStatus | None) -> Footing | None:
         """Return what has become of the nodes on which the pods run, by the plan that they follow."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from vllm_operator.cluster.state import ClusterState
     from vllm_operator.runtime.children import Children
@@ -41,6 +41,8 @@ class Shared:
     """Called when the API server knows better than the picture of the VLLMDeployments."""
     served: Callable[[], frozenset[str]]
     """Optional kinds that the cluster has."""
+    unread: Callable[[], Mapping[str, str]] = dict
+    """Those of them that may not be listed any more, and why."""
     queue: KeyQueue[str]
     late_queue: KeyQueue[str]
     writer: Writer

@@ -90,7 +90,7 @@ ROUTE = _child("HTTPRoute", complaint="Gateway inference: NotAllowedByListeners:
 
 
 def test_what_does_not_work_is_said_beside_what_is_applied() -> None:
-    found = with_complaints(APPLIED, [SERVING, SCALER])
+    found = with_complaints(APPLIED, [SERVING, SCALER], unread={})
     assert (found.status, found.reason) == ("True", reasons.PART_NOT_WORKING)
     assert found.message == (
         "3 objects are applied; the HorizontalPodAutoscaler does not work: FailedGetPodsMetric: no metrics API"
@@ -98,17 +98,17 @@ def test_what_does_not_work_is_said_beside_what_is_applied() -> None:
 
 
 def test_an_autoscaler_has_nothing_to_read_before_a_pod_serves() -> None:
-    assert with_complaints(APPLIED, [LOADING, SCALER]) == APPLIED
+    assert with_complaints(APPLIED, [LOADING, SCALER], unread={}) == APPLIED
 
 
 def test_a_route_that_no_gateway_accepts_is_told_before_a_pod_serves() -> None:
-    found = with_complaints(APPLIED, [LOADING, ROUTE])
+    found = with_complaints(APPLIED, [LOADING, ROUTE], unread={})
     assert "the HTTPRoute does not work: Gateway inference: NotAllowedByListeners" in found.message
 
 
 def test_what_is_left_out_stays_the_reason() -> None:
     left_out = Rendering(reasons.APPLIED_IN_PART, "2 objects are applied; no PodMonitor is made")
-    found = with_complaints(left_out, [SERVING, SCALER])
+    found = with_complaints(left_out, [SERVING, SCALER], unread={})
     assert found.reason == reasons.APPLIED_IN_PART
     assert found.message.startswith(left_out.message)
     assert "HorizontalPodAutoscaler does not work" in found.message
@@ -116,4 +116,15 @@ def test_what_is_left_out_stays_the_reason() -> None:
 
 def test_complaints_do_not_hide_that_nothing_is_rendered() -> None:
     withheld = Rendering(reasons.WITHHELD, "the deployment does not fit")
-    assert with_complaints(withheld, [SERVING, SCALER]) == withheld
+    assert with_complaints(withheld, [SERVING, SCALER], unread={}) == withheld
+
+
+def test_a_kind_that_may_not_be_read_any_more_is_told_by_those_that_have_one() -> None:
+    unread = {"Deployment": "403 Forbidden: deployments is forbidden"}
+    found = with_complaints(APPLIED, [SERVING], unread=unread)
+    assert (found.status, found.reason) == ("True", reasons.PART_NOT_WORKING)
+    assert found.message == (
+        "3 objects are applied; the Deployment may not be read any more, what is said of it is what was seen last:"
+        " 403 Forbidden: deployments is forbidden"
+    )
+    assert with_complaints(APPLIED, [ROUTE], unread=unread) == with_complaints(APPLIED, [ROUTE], unread={})

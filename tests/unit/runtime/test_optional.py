@@ -9,7 +9,14 @@ from tests.unit.runtime.fake_kube import FakeKube
 from tests.unit.runtime.test_queue import in_virtual_time
 
 from vllm_operator.runtime.children import Children
-from vllm_operator.runtime.kube import DISRUPTION_BUDGETS, POD_MONITORS, SOUGHT_CHILDREN, ApiError, Unreachable
+from vllm_operator.runtime.kube import (
+    DISRUPTION_BUDGETS,
+    LEADER_WORKER_SETS,
+    POD_MONITORS,
+    SOUGHT_CHILDREN,
+    ApiError,
+    Unreachable,
+)
 from vllm_operator.runtime.optional import OptionalKinds
 from vllm_operator.runtime.optional_watch import LOOK_AGAIN_SECONDS
 
@@ -120,6 +127,31 @@ def test_a_kind_that_may_not_be_listed_is_not_served_until_it_may() -> None:
         del stage.kube.list  # type: ignore[method-assign]
         await asyncio.sleep(LOOK_AGAIN_SECONDS)
         assert stage.kinds.served == {"PodDisruptionBudget"}
+
+    on_stage(stage, play)
+
+
+def test_what_runs_stays_known_when_the_right_to_list_it_is_lost() -> None:
+    stage = Stage()
+    stage.kube.put(LEADER_WORKER_SETS, {**monitor(), "kind": "LeaderWorkerSet"})
+    stage.kube.absent.discard(LEADER_WORKER_SETS.plural)
+    forbidden = ApiError(403, "Forbidden", "leaderworkersets is forbidden")
+
+    async def play() -> None:
+        before = len(stage.seen)
+        stage.fail(LEADER_WORKER_SETS, forbidden)
+        await asyncio.sleep(2 * RESYNC_SECONDS)
+        assert stage.kinds.capabilities().leader_worker_sets, "its plan stays one over several nodes"
+        assert stage.children.workload("team/model", "Deployment") is not None
+        assert stage.kinds.unread == {"LeaderWorkerSet": str(forbidden)}
+        assert len(stage.seen) == before + 1, "told once, not at every look"
+        del stage.kube.list  # type: ignore[method-assign]
+        await asyncio.sleep(LOOK_AGAIN_SECONDS)
+        assert stage.kinds.unread == {}
+        stage.kube.absent.add(LEADER_WORKER_SETS.plural)
+        await asyncio.sleep(2 * RESYNC_SECONDS)
+        assert not stage.kinds.capabilities().leader_worker_sets
+        assert stage.children.of("team/model") == {}, "an API that is removed takes its objects along"
 
     on_stage(stage, play)
 

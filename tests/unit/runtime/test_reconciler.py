@@ -104,6 +104,7 @@ class World:
         self.recorder = Recorder(self.kube, instance="operator", now=lambda: NOW)
         self.now = NOW
         self.served: frozenset[str] = BUILT_IN
+        self.unread: dict[str, str] = {}
         self.reconciler = Reconciler(
             Shared(
                 kube=self.kube,
@@ -119,6 +120,7 @@ class World:
                 late_queue=self.late,
                 doubted=lambda: self.doubts.append(KEY),
                 served=lambda: self.served,
+                unread=lambda: self.unread,
                 writer=Writer(self.kube, self.children),
                 recorder=self.recorder,
                 planner=Planner(OperatorDefaults()),
@@ -591,6 +593,20 @@ async def test_an_object_that_may_not_be_deleted_is_said_and_holds_no_status_up(
     world.watch()
     await world.reconcile()
     assert kinds(world) == {"Deployment", "Service"}
+    assert world.condition("Rendered") == ("True", "Applied")
+
+
+async def test_a_kind_that_may_not_be_read_any_more_is_said_where_there_is_one(world: World) -> None:
+    world.write_resource(resource(generation=2, version=2, networkPolicy={}))
+    await world.reconcile()
+    world.watch()
+    writes = len(world.kube.writes)
+    world.unread = {"NetworkPolicy": "networkpolicies is forbidden"}
+    await world.reconcile()
+    assert world.condition("Rendered") == ("True", "PartNotWorking")
+    assert not [write for write in world.kube.writes[writes:] if write[0] in ("apply", "delete")]
+    world.unread = {}
+    await world.reconcile()
     assert world.condition("Rendered") == ("True", "Applied")
 
 
