@@ -36,6 +36,7 @@ MODELS = (
     "google/gemma-3-12b-it",
     "openai/gpt-oss-20b",
     "meta-llama/Llama-3.3-70B-Instruct",
+    "Qwen/Qwen3-Next-80B-A3B-Instruct",
     "BAAI/bge-m3",
 )
 WORKLOADS = tuple(
