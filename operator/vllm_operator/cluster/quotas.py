@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 GIB: Final = 1024**3
+LIMITS: Final = {"limits.cpu": CPU, "limits.memory": MEMORY}
+"""What a quota may say of pods' limits, and the resource that it is of."""
 _REQUESTS: Final = "requests."
-_ALIASES: Final = {CPU: CPU, MEMORY: MEMORY, PODS: PODS, "count/pods": PODS}
+_ALIASES: Final = {CPU: CPU, MEMORY: MEMORY, PODS: PODS, "count/pods": PODS} | {name: name for name in LIMITS}
 """Other names of what a quota limits (k8s.io/kubernetes pkg/quota/v1/evaluator/core/pods.go)."""
 _ALWAYS_TRUE_OF_OURS: Final = frozenset({"NotTerminating", "NotBestEffort"})
 """Scopes of all our pods: they have no deadline, and they state what they need."""
@@ -26,7 +28,10 @@ _ALWAYS_TRUE_OF_OURS: Final = frozenset({"NotTerminating", "NotBestEffort"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuotaRecord:
-    """One ResourceQuota; `hard` in the units of `PodRecord.requests`, with `pods` for their number."""
+    """One ResourceQuota.
+
+    `hard` is in the units of `PodRecord.requests`, with `pods` for their number and `LIMITS` for what they may take.
+    """
 
     namespace: str
     name: str
@@ -50,7 +55,8 @@ class Shortage:
     def message(self) -> str:
         """Fact, numbers, next step."""
         limit = _amount(self.resource, self.record.hard[self.resource])
-        resource = self.resource if self.resource == PODS else f"{_REQUESTS}{self.resource}"
+        named = self.resource == PODS or self.resource in LIMITS
+        resource = self.resource if named else f"{_REQUESTS}{self.resource}"
         held = f", of which others hold {_amount(self.resource, self.held_by_others)}" if self.held_by_others else ""
         return (
             f"the ResourceQuota {self.record.name!r} of namespace {self.record.namespace} allows {limit} {resource}"
@@ -70,7 +76,7 @@ def project_quota(obj: Mapping[str, Any]) -> QuotaRecord | None:
     hard: dict[str, int] = {}
     for name, value in reading.mapping_at(spec, "hard").items():
         resource = name.removeprefix(_REQUESTS) if name.startswith(_REQUESTS) else _ALIASES.get(name)
-        number = reading.thousandths(value) if resource == CPU else reading.whole_quantity(value)
+        number = reading.thousandths(value) if _is_cpu(resource) else reading.whole_quantity(value)
         if resource is not None and number is not None:
             hard[resource] = min(number, hard.get(resource, number))
     metadata = reading.mapping_at(obj, "metadata")
@@ -102,7 +108,26 @@ def shortage_of(
     return found
 
 
+def unstated_limits(quotas: Iterable[QuotaRecord], each: Mapping[str, int]) -> str:
+    """Return which quotas limit what the pods state no limit of (`each` has none); empty where none does.
+
+    The API server refuses such a pod, unless a LimitRange of the namespace gives it one: that is not read here.
+    """
+    return "; ".join(
+        f"the ResourceQuota {record.name!r} of namespace {record.namespace} counts {resource}, and a container of the"
+        " pods states no such limit: they are refused unless a LimitRange gives it one; set"
+        f" resources.limits.{LIMITS[resource]} of every container, `engine` too, in spec.podTemplate"
+        for record in quotas
+        for resource in record.hard
+        if resource in LIMITS and resource not in each
+    )
+
+
+def _is_cpu(resource: str | None) -> bool:
+    return resource is not None and LIMITS.get(resource, resource) == CPU
+
+
 def _amount(resource: str, number: int) -> str:
-    if resource == CPU:
+    if _is_cpu(resource):
         return f"{number / 1000:g}"
-    return f"{number / GIB:g}Gi" if resource == MEMORY else str(number)
+    return f"{number / GIB:g}Gi" if LIMITS.get(resource, resource) == MEMORY else str(number)

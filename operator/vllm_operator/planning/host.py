@@ -57,6 +57,10 @@ class HostNeed:
         """Return what a replica of that many GPUs reserves."""
         return _request(self.overlay, gpus)
 
+    def limit(self, resource: str) -> int | None:
+        """Return the most that a pod may take of its node; None where a container states no limit of its own."""
+        return _limit(self.overlay, resource)
+
 
 ENGINE_ALONE: Final = HostNeed()
 
@@ -77,6 +81,29 @@ def _request(overlay: str, gpus: int) -> HostRequest:
     }
     requests = effective_requests({**spec, "containers": [{"resources": own}, *others]})
     return HostRequest(requests.get(CPU, 0), requests.get(MEMORY, 0))
+
+
+@lru_cache(maxsize=1024)
+def _limit(overlay: str, resource: str) -> int | None:
+    """Limits add up as requests do. We state none for the engine: only the user's template can."""
+    spec = json.loads(overlay)
+    whole_pod = reading.mapping_at(spec, "resources", "limits")
+    containers = [*reading.items_at(spec, "containers"), *reading.items_at(spec, "initContainers")]
+    names = {container.get("name") for container in containers}
+    stated = all(resource in reading.mapping_at(container, "resources", "limits") for container in containers)
+    if resource not in whole_pod and not (stated and ENGINE_CONTAINER in names):
+        return None
+    limits = {
+        **spec,
+        "resources": {"limits": whole_pod},
+        "containers": [_without_requests(one) for one in reading.items_at(spec, "containers")],
+        "initContainers": [_without_requests(one) for one in reading.items_at(spec, "initContainers")],
+    }
+    return effective_requests(limits).get(resource, 0)
+
+
+def _without_requests(container: Mapping[str, Any]) -> dict[str, Any]:
+    return {**container, "resources": {"limits": reading.mapping_at(container, "resources", "limits")}}
 
 
 class HostRoom(NamedTuple):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from vllm_operator.cluster.inventory import PODS
 from vllm_operator.cluster.pods import CPU, MEMORY
-from vllm_operator.cluster.quotas import project_quota, shortage_of
+from vllm_operator.cluster.quotas import LIMITS, project_quota, shortage_of, unstated_limits
 from vllm_operator.planning.capacity import GpuFilter
 from vllm_operator.runtime.kube import RESOURCE_QUOTAS
 from vllm_operator.runtime.optional_watch import OptionalWatcher
@@ -35,6 +35,12 @@ class Quotas:
         """Return which quota does not let all replicas of a plan be made; None where none does."""
         records = self._known.get(key.partition("/")[0])
         return self._shortage(key, plan, records.values()) if records else None
+
+    def warning(self, key: str, plan: Plan) -> str:
+        """Return which quotas count limits that a plan's pods do not state; empty where none does."""
+        records = self._known.get(key.partition("/")[0])
+        each = _of_one_replica(plan) if records else None
+        return unstated_limits(records.values(), each) if records and each is not None else ""
 
     def allows_surge(self, key: str, plan: Plan) -> bool:
         """Whether the quotas let one replica more be made than a plan has, for the time of a rollout."""
@@ -91,18 +97,28 @@ class Quotas:
         return changed
 
     def _shortage(self, key: str, plan: Plan, records: Iterable[QuotaRecord]) -> Shortage | None:
-        gpus, placement = plan.inputs_read.get("gpus"), plan.placement
-        if placement is None or not isinstance(gpus, GpuFilter):
+        each = _of_one_replica(plan)
+        if each is None:
             return None
-        host, pods = gpus.host.request(placement.gpus_per_pod), placement.nodes_per_replica
-        each = {
-            placement.gpu_class.requested_as: placement.gpus_per_replica,
-            CPU: host.cpu_millis * pods,
-            MEMORY: host.memory_bytes * pods,
-            PODS: pods,
-        }
+        # What others' limits add up to is not kept: of limits, only what our own alone exceed is a shortage.
         held = self._cluster.requested_by_others(key)
         return shortage_of(records, held, each=each, replicas=plan.replicas)
+
+
+def _of_one_replica(plan: Plan) -> dict[str, int] | None:
+    """Return what quotas count of one replica, limits where they are stated; None for a plan without a place."""
+    gpus, placement = plan.inputs_read.get("gpus"), plan.placement
+    if placement is None or not isinstance(gpus, GpuFilter):
+        return None
+    host, pods = gpus.host.request(placement.gpus_per_pod), placement.nodes_per_replica
+    limits = {name: gpus.host.limit(resource) for name, resource in LIMITS.items()}
+    return {
+        placement.gpu_class.requested_as: placement.gpus_per_replica,
+        CPU: host.cpu_millis * pods,
+        MEMORY: host.memory_bytes * pods,
+        PODS: pods,
+        **{name: limit * pods for name, limit in limits.items() if limit is not None},
+    }
 
 
 @dataclass

@@ -111,6 +111,8 @@ class Reconciler:
         if plan is not None:
             facts = None if isinstance(model, ModelError) else model
             seen = shared.observed.see(key, deployment.spec, plan, facts, previous.observed)
+            if unstated := shared.quotas.warning(key, plan):
+                seen = replace(seen, plan=replace(seen.plan, warnings=(unstated, *seen.plan.warnings)))
             situation = replace(situation, plan=seen.plan, observed=seen.observed, findings=seen.findings)
         situation = replace(
             situation,

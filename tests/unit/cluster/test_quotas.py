@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from vllm_operator.cluster.quotas import QuotaRecord, Shortage, project_quota, shortage_of
+from vllm_operator.cluster.quotas import QuotaRecord, Shortage, project_quota, shortage_of, unstated_limits
 
 GPU = "nvidia.com/gpu"
-EACH = {GPU: 2, "cpu": 3000, "memory": 6 * 2**30, "pods": 1}
+EACH = {GPU: 2, "limits.cpu": 4000, "limits.memory": 8 * 2**30, "cpu": 3000, "memory": 6 * 2**30, "pods": 1}
 
 
 def quota(hard: dict[str, Any], **spec: Any) -> dict[str, Any]:
@@ -29,6 +29,7 @@ def record(hard: dict[str, Any]) -> QuotaRecord:
         ({"cpu": "1500m", "requests.memory": "64Gi"}, {"cpu": 1500, "memory": 64 * 2**30}),
         ({"cpu": "4", "requests.cpu": "2"}, {"cpu": 2000}),
         ({"pods": "10", "count/pods": "7"}, {"pods": 7}),
+        ({"limits.cpu": "1500m", "limits.memory": "1Gi"}, {"limits.cpu": 1500, "limits.memory": 2**30}),
     ],
 )
 def test_a_quota_is_read_in_the_units_of_pods_requests(hard: dict[str, Any], read: dict[str, int]) -> None:
@@ -38,7 +39,7 @@ def test_a_quota_is_read_in_the_units_of_pods_requests(hard: dict[str, Any], rea
 @pytest.mark.parametrize(
     "obj",
     [
-        quota({"limits.memory": "1Gi", "services": "5", "count/deployments.apps": "2"}),
+        quota({"services": "5", "count/deployments.apps": "2"}),
         quota({"requests.nvidia.com/gpu": "0"}, scopes=["BestEffort"]),
         quota({"requests.nvidia.com/gpu": "0"}, scopes=["NotTerminating", "Terminating"]),
         quota({"requests.nvidia.com/gpu": "0"}, scopeSelector={"matchExpressions": [{"scopeName": "PriorityClass"}]}),
@@ -77,6 +78,8 @@ def test_the_tightest_of_all_limits_is_named_with_its_sum() -> None:
     [
         ({"cpu": "4500m"}, "allows 4.5 requests.cpu: 1 of 2 replicas of 3 each"),
         ({"memory": "7Gi"}, "allows 7Gi requests.memory: 1 of 2 replicas of 6Gi each"),
+        ({"limits.cpu": "7500m"}, "allows 7.5 limits.cpu: 1 of 2 replicas of 4 each"),
+        ({"limits.memory": "9Gi"}, "allows 9Gi limits.memory: 1 of 2 replicas of 8Gi each"),
         ({"pods": "1"}, "allows 1 pods: 1 of 2 replicas of 1 each"),
     ],
 )
@@ -90,3 +93,11 @@ def test_what_others_hold_beyond_a_quota_that_was_lowered_is_not_owed() -> None:
     found = shortage({"requests.nvidia.com/gpu": "2"}, held={GPU: 8})
     assert found is not None
     assert found.allowed == 0
+
+
+def test_a_quota_of_limits_that_pods_do_not_state_is_told() -> None:
+    limited = record({"limits.memory": "64Gi", "requests.cpu": "40"})
+    assert unstated_limits([limited], EACH) == ""
+    said = unstated_limits([limited], {"cpu": 3000, "limits.cpu": 1000})
+    assert said.startswith("the ResourceQuota 'gpus' of namespace team counts limits.memory, and")
+    assert "set resources.limits.memory of every container, `engine` too, in spec.podTemplate" in said

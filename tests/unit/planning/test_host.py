@@ -48,6 +48,27 @@ def test_a_replica_reserves_what_the_scheduler_will_count(
     assert HostNeed.of_template({"spec": pod_spec}).request(gpus) == expected
 
 
+def limited(memory: str, name: str = "engine") -> dict[str, Any]:
+    return {"name": name, "resources": {"limits": {"memory": memory}}}
+
+
+@pytest.mark.parametrize(
+    ("pod_spec", "expected"),
+    [
+        pytest.param({}, None, id="nothing-stated"),
+        pytest.param({"containers": [limited("8Gi")]}, 8 * GIB, id="the-engine-alone"),
+        pytest.param({"containers": [limited("8Gi"), limited("1Gi", "proxy")]}, 9 * GIB, id="all-containers"),
+        pytest.param({"containers": [limited("8Gi"), {"name": "proxy"}]}, None, id="a-sidecar-without"),
+        pytest.param({"containers": [limited("1Gi", "proxy")]}, None, id="the-engine-without"),
+        pytest.param({"resources": {"limits": {"memory": "7Gi"}}}, 7 * GIB, id="the-pod-as-a-whole"),
+        pytest.param({"containers": [limited("8Gi")], "initContainers": [{"name": "f"}]}, None, id="an-init-container"),
+        pytest.param({"containers": "nonsense"}, None, id="wrong-shape"),
+    ],
+)
+def test_a_limit_is_known_where_every_container_states_one(pod_spec: dict[str, Any], expected: int | None) -> None:
+    assert HostNeed.of_template({"spec": pod_spec}).limit("memory") == expected
+
+
 @pytest.mark.parametrize(
     ("room", "expected"),
     [

@@ -610,6 +610,27 @@ async def test_a_kind_that_may_not_be_read_any_more_is_said_where_there_is_one(w
     assert world.condition("Rendered") == ("True", "Applied")
 
 
+async def test_a_quota_of_limits_is_a_warning_until_the_pods_state_them_and_then_counted(world: World) -> None:
+    hard = {"limits.memory": "100Gi"}
+    world.quotas.upsert({"metadata": {"namespace": "team", "name": "memory"}, "spec": {"hard": hard}})
+    await world.reconcile()
+    assert "the ResourceQuota 'memory' of namespace team counts limits.memory" in world.status()["warnings"][0]
+    assert world.condition("Rendered") == ("True", "Applied"), "a LimitRange may give the pods a limit"
+
+    def limited(memory: str) -> dict[str, Any]:
+        return {"spec": {"containers": [{"name": "engine", "resources": {"limits": {"memory": memory}}}]}}
+
+    world.watch()
+    world.write_resource(resource(generation=2, version=70, podTemplate=limited("90Gi")))
+    await world.reconcile()
+    assert not [text for text in world.status().get("warnings", ()) if "ResourceQuota" in text]
+    assert world.condition("Degraded") == ("False", "AsExpected")
+    world.watch()
+    world.write_resource(resource(generation=3, version=140, podTemplate=limited("101Gi")))
+    await world.reconcile()
+    assert world.condition("Degraded") == ("True", "QuotaExceeded")
+
+
 async def test_an_unknown_model_says_so_and_renders_nothing(world: World) -> None:
     world.write_resource(resource(generation=2, version=2, model={"uri": "nobody/nothing"}))
     await world.reconcile()
