@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 OPERATOR = "system:serviceaccount:vllm-operator:vllm-operator"
 WRITES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 LEASES = "leases"
+"""The leader renews its Lease every 2 s, whatever else goes on."""
+SERVER_ERRORS = 500
+"""The first code that says that the server, not the request, is at fault."""
+OVERLOADED = frozenset({408, 429})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +40,16 @@ class Request:
         return self.verb in WRITES and self.resource != LEASES
 
     @property
+    def failed(self) -> bool:
+        """Whether the API server was not able to do what it was asked: an overloaded one is asked again."""
+        return self.code in OVERLOADED or self.code >= SERVER_ERRORS
+
+    @property
+    def wrote(self) -> bool:
+        """Whether it is a write that the API server was able to do."""
+        return self.is_write and not self.failed
+
+    @property
     def made_it(self) -> bool:
         """Whether it brought an object into being: server-side apply answers 201 then."""
         return self.is_write and self.code == 201
@@ -43,17 +57,18 @@ class Request:
 
 @dataclass
 class AuditTrail:
-    """The operators' requests from its making on; `read` takes what has been logged since."""
+    """Requests from its making on: the operators', or everyone's. `read` takes what has been logged since."""
 
     path: Path
     requests: list[Request] = field(default_factory=list)
+    everyone: bool = False
     _offset: int = field(init=False)
 
     def __post_init__(self) -> None:
         self._offset = self.path.stat().st_size
 
     def read(self) -> list[Request]:
-        """Return the requests of all operators that have been logged by now."""
+        """Return the requests that have been logged by now."""
         with self.path.open("rb") as log:
             log.seek(self._offset)
             added = log.read()
@@ -62,12 +77,12 @@ class AuditTrail:
         self.requests += [
             _request(event)
             for event in map(json.loads, whole.splitlines())
-            if event["stage"] == "ResponseComplete" and event["user"]["username"] == OPERATOR
+            if event["stage"] == "ResponseComplete" and (self.everyone or event["user"]["username"] == OPERATOR)
         ]
         return self.requests
 
     def writes(self) -> list[Request]:
-        """Return their writes by now, but for those to the Lease."""
+        """Return the writes by now, but for those to the Lease."""
         return [request for request in self.read() if request.is_write]
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tests.controlplane.audit import WRITES, Request
 from tests.perf import objects
-from tests.perf.audit import WRITES, Request, reads_in, writes
+from tests.perf.audit import of_operator, reads_in, writes
 from tests.perf.client import at_once
 from tests.perf.figures import quantile
 from tests.perf.owned import applied_by
@@ -114,7 +115,7 @@ async def _burst(place: Stage, verb: str, each: Sequence[str], resources: Sequen
 
     def written() -> list[Request]:
         audit.read()
-        return [request for request in audit.of_operator() if request.begun >= begun and request.is_write]
+        return [request for request in of_operator(audit) if request.begun >= begun and request.wrote]
 
     await at_once(partial(_ask, place.client, verb, resource) for resource in resources)
     limit = 10 + SECONDS_EACH * len(resources)
@@ -124,7 +125,7 @@ async def _burst(place: Stage, verb: str, each: Sequence[str], resources: Sequen
         if len(accepted) >= expected:
             return True
         # A write that timed out may have been done all the same: the watch has shown it, and nobody asks again.
-        ended = [request for request in audit.of_operator() if request.begun >= begun and _is_of_a_resource(request)]
+        ended = [request for request in of_operator(audit) if request.begun >= begun and _is_of_a_resource(request)]
         silent = bool(ended) and time.time() - max(request.ended for request in ended) > SILENT_SECONDS
         return silent and len(accepted) + sum(request.failed for request in ended) >= expected
 
@@ -142,7 +143,7 @@ async def _burst(place: Stage, verb: str, each: Sequence[str], resources: Sequen
         count=len(resources),
         seconds=last - begun,
         deployments_seconds=max(made.values()) - begun,
-        requests=tuple(request for request in audit.of_operator() if request.begun >= begun),
+        requests=tuple(request for request in of_operator(audit) if request.begun >= begun),
         waits=tuple(ended - asked[name] for name, ended in made.items()),
         cpu_seconds=used,
         lag_p99_seconds=place.operator_metrics().since(metrics).quantile("vllm_operator_loop_lag_seconds", 0.99),

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
+from tests.controlplane.audit import AuditTrail
 from tests.controlplane.plane import ControlPlane
 from tests.controlplane.scene import Scene
 from tests.hub.server import HubModel, HubServer
 from tests.perf import objects
-from tests.perf.audit import AuditLog
 from tests.perf.client import Client, at_once
 from tests.perf.process import Process
 from tests.perf.scraped import Metrics
@@ -38,7 +38,7 @@ class Stage:
 
     scene: Scene
     client: Client
-    audit: AuditLog
+    audit: AuditTrail
 
     @property
     def operator(self) -> Process:
@@ -105,7 +105,7 @@ async def stage(*, node_count: int, operator: bool = True) -> AsyncIterator[Stag
                 await at_once(partial(_add_node, client, node) for node in objects.nodes(node_count))
                 if operator:
                     scene.start_operator()
-                yield Stage(scene, client, AuditLog.from_now_on(plane.audit_log))
+                yield Stage(scene, client, AuditTrail(plane.audit_log, everyone=True))
             finally:
                 scene.close()
 

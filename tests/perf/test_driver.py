@@ -6,7 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.perf.audit import OPERATOR, AuditLog, reads_in, writes
+from tests.controlplane.audit import OPERATOR, AuditTrail
+from tests.perf.audit import of_operator, reads_in, writes
 from tests.perf.figures import Bar, Section, quantile
 from tests.perf.owned import applied_by
 from tests.perf.report import HEAD, updated
@@ -118,7 +119,7 @@ def test_an_object_is_cut_down_to_what_its_manager_applied() -> None:
 def test_the_audit_log_says_who_wrote_what(tmp_path: Path) -> None:
     path = tmp_path / "audit.log"
     path.write_text(_line("someone", "create", "pods"))
-    log = AuditLog.from_now_on(path)
+    log = AuditTrail(path, everyone=True)
     events = [
         _line(OPERATOR, "patch", "vllmdeployments", subresource="status"),
         _line(OPERATOR, "update", "leases"),
@@ -134,11 +135,11 @@ def test_the_audit_log_says_who_wrote_what(tmp_path: Path) -> None:
         file.write(text[150:])
 
     assert len(log.read()) == 5
-    assert [request.resource for request in log.of_operator() if request.failed] == ["services"]
-    assert writes(log.of_operator()) == {"patch vllmdeployments/status": 1}
-    assert reads_in(log.of_operator(), {"team"}) == {"get configmaps": 1}
-    assert reads_in(log.of_operator(), {"elsewhere"}) == {}
-    assert len(log.of_operator(since=3)) == 1
+    assert [request.resource for request in of_operator(log) if request.failed] == ["services"]
+    assert writes(of_operator(log)) == {"patch vllmdeployments/status": 1}
+    assert reads_in(of_operator(log), {"team"}) == {"get configmaps": 1}
+    assert reads_in(of_operator(log), {"elsewhere"}) == {}
+    assert len(of_operator(log, since=3)) == 1
 
 
 def _line(

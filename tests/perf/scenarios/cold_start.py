@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from tests.perf import burst
+from tests.perf.audit import of_operator
 from tests.perf.figures import Section
 from tests.perf.process import load
 from tests.perf.stage import stage
@@ -43,7 +44,7 @@ async def restarted(place: Stage, count: int, *, longest_seconds: float) -> Sect
     seconds = time.perf_counter() - begun
     cpu, peak = place.operator.cpu_seconds(), place.operator.peak_resident_bytes()
     await place.quiet()
-    written = [request for request in place.audit.of_operator(since=before) if request.is_write]
+    written = [request for request in of_operator(place.audit, since=before) if request.wrote]
     section.at_most("done after", seconds, longest_seconds, unit="s")
     section.note("ready after", ready, "s")
     section.equal("writes", len(written), 0)

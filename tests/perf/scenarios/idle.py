@@ -10,6 +10,7 @@ from itertools import cycle
 from typing import TYPE_CHECKING
 
 from tests.perf import burst, objects
+from tests.perf.audit import of_operator
 from tests.perf.client import paced
 from tests.perf.figures import Section
 from tests.perf.process import load
@@ -46,9 +47,9 @@ async def run(sizes: Sizes) -> AsyncIterator[Section]:
         seconds = time.perf_counter() - begun
         used = place.operator.cpu_seconds() - cpu
         await place.quiet()
-        requests = place.audit.of_operator(since=before)
+        requests = of_operator(place.audit, since=before)
         added = place.operator_metrics().since(metrics)
-        section.equal("writes", sum(request.is_write for request in requests), 0)
+        section.equal("writes", sum(request.wrote for request in requests), 0)
         section.at_most("CPU time of the operator", 100 * used / seconds, MOST_CPU_PERCENT, unit="% of a core")
         section.note("reconciles", added.total("vllm_operator_reconcile_seconds_count"))
         section.note("memory", place.operator.resident_bytes() / 1e6, "MB")

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tests.perf import objects
+from tests.perf.audit import of_operator
 from tests.perf.client import at_once
 from tests.perf.figures import Bar, Section
 from tests.perf.process import load
@@ -38,7 +39,7 @@ async def one_node_changes(place: Stage, sizes: Sizes, where: str) -> Section:
         place.audit.read()
         return {
             request.name: request.ended
-            for request in place.audit.of_operator(since=before)
+            for request in of_operator(place.audit, since=before)
             if request.resource == STATUS
         }
 
@@ -66,7 +67,7 @@ async def _bound_to_the_node(place: Stage) -> None:
 
     def done() -> bool:
         place.audit.read()
-        return sum(request.is_write for request in place.audit.of_operator(since=before)) >= 3 * DEPENDENTS
+        return sum(request.wrote for request in of_operator(place.audit, since=before)) >= 3 * DEPENDENTS
 
     await place.until(done, seconds=60, what=f"{DEPENDENTS} resources")
     await place.quiet()
