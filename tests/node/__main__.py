@@ -8,22 +8,16 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
-import signal
-import subprocess
 import sys
-import time
-from pathlib import Path
 
 from tests.controlplane import build as controlplane
+from tests.controlplane.background import Background, end_when_told
 from tests.controlplane.build import BuildError
 from tests.controlplane.promtool import promtool
 from tests.node import build, machine
 from tests.node.node import NodeError, RealNode
 
-STATE = controlplane.cache_directory() / "node-up"
-PID_FILE = STATE / "pid"
-KUBECONFIG = STATE / "kubeconfig"
+NODE = Background("tests.node", controlplane.cache_directory() / "node-up")
 
 
 def main() -> int:
@@ -37,7 +31,7 @@ def main() -> int:
         elif command == "up":
             return up()
         elif command == "down":
-            return down()
+            return NODE.down()
         else:
             serve()
     except (BuildError, NodeError) as error:
@@ -60,68 +54,16 @@ def build_what_can_run() -> None:
 
 def up() -> int:
     """Start a node that outlives this command, and print its kubeconfig's path."""
-    if running() is None:
+    if NODE.running() is None:
         build.ensure_binaries(lambda line: print(line, file=sys.stderr))
-        STATE.mkdir(parents=True, exist_ok=True)
-        KUBECONFIG.unlink(missing_ok=True)
-        log = STATE / "serve.log"
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "tests.node", "serve"],
-                cwd=controlplane.ROOT,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        PID_FILE.write_text(str(process.pid))
-        try:
-            while not KUBECONFIG.exists():
-                if process.poll() is not None:
-                    print(log.read_text(), file=sys.stderr)
-                    return 1
-                time.sleep(0.05)
-        except KeyboardInterrupt:
-            down()
-            raise
-    print(KUBECONFIG)
-    return 0
-
-
-def down() -> int:
-    """End the node that `up` started, if it runs, and return once nothing of it is left."""
-    pid = running()
-    if pid is not None:
-        os.kill(pid, signal.SIGTERM)
-        while running() is not None:
-            time.sleep(0.05)
-    PID_FILE.unlink(missing_ok=True)
-    return 0
+    return NODE.up()
 
 
 def serve() -> None:
     """Run a node in the foreground until SIGTERM or Ctrl-C."""
-    # Also SIGINT: a shell that starts this in the background has it ignored, and Python would leave it so.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(0))
-    with RealNode() as node:
-        part = KUBECONFIG.with_suffix(".part")
-        shutil.copy(node.kubeconfig, part)
-        part.rename(KUBECONFIG)
-        try:
-            node.wait()
-        finally:
-            KUBECONFIG.unlink(missing_ok=True)
-
-
-def running() -> int | None:
-    """Return the process id of the node that `up` started, None when there is none."""
-    try:
-        pid = int(PID_FILE.read_text())
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (OSError, ValueError):
-        return None
-    return pid if b"tests.node" in command else None
+    end_when_told()
+    with RealNode() as node, NODE.ready(node.kubeconfig):
+        node.wait()
 
 
 if __name__ == "__main__":
