@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from vllm_operator.api.spec import VLLMDeploymentSpec
     from vllm_operator.api.v1alpha1 import VLLMDeployment
     from vllm_operator.cluster.inventory import Inventory
-    from vllm_operator.cluster.quotas import Shortage
     from vllm_operator.planning.plan import Plan
     from vllm_operator.runtime.facts import FactsBook
     from vllm_operator.runtime.planner import Planner
@@ -47,14 +46,14 @@ class Gatekeeper:
         facts: FactsBook,
         planner: Planner,
         calibrate: Callable[[Plan, VLLMDeploymentSpec], Plan],
-        shortage: Callable[[str, Plan], Shortage | None],
+        quota_warnings: Callable[[str, Plan], tuple[str, ...]],
         synced: Callable[[], bool],
     ) -> None:
         self._snapshot = snapshot
         self._facts = facts
         self._planner = planner
         self._calibrate = calibrate
-        self._shortage = shortage
+        self._quota_warnings = quota_warnings
         self._synced = synced
 
     def review(self, new: Mapping[str, Any], old: Mapping[str, Any] | None, *, dry_run: bool) -> Answer:
@@ -96,8 +95,7 @@ class Gatekeeper:
             return Answer(warnings=_shortened((_verdict(plan), *plan.warnings)))
         if (problem := _overlay_problem(plan, deployment)) is not None:
             return Answer(problem)
-        shortage = self._shortage(key, plan)
-        short = (shortage.message,) if shortage is not None else ()
+        short = self._quota_warnings(key, plan)
         return Answer(warnings=_shortened((*unknown, *short, *_doubts(plan, known=facts is not None), *plan.warnings)))
 
 

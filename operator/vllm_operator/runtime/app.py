@@ -257,7 +257,7 @@ class Operator:
             facts=self._facts,
             planner=self._planner,
             calibrate=self._observed.calibrate,
-            shortage=self._quotas.shortage,
+            quota_warnings=self._quotas.warnings,
             synced=self._synced,
         )
         registry = handlers.registry(

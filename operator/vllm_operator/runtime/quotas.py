@@ -42,6 +42,12 @@ class Quotas:
         each = _of_one_replica(plan) if records else None
         return unstated_limits(records.values(), each) if records and each is not None else ""
 
+    def warnings(self, key: str, plan: Plan) -> tuple[str, ...]:
+        """Return all that is to be said of quotas before a plan's pods are asked for."""
+        shortage = self.shortage(key, plan)
+        said = ("" if shortage is None else shortage.message, self.warning(key, plan))
+        return tuple(text for text in said if text)
+
     def allows_surge(self, key: str, plan: Plan) -> bool:
         """Whether the quotas let one replica more be made than a plan has, for the time of a rollout."""
         records = self._known.get(key.partition("/")[0])

@@ -43,7 +43,7 @@ def gatekeeper(
         facts=facts,
         planner=Planner(OperatorDefaults()),
         calibrate=lambda plan, spec: plan,
-        shortage=quotas.shortage,
+        quota_warnings=quotas.warnings,
         synced=lambda: synced,
     )
 
@@ -107,6 +107,13 @@ def test_a_spec_that_is_no_spec_is_refused_by_field() -> None:
     assert "contextLength" in refusal
 
 
+def test_a_quota_of_limits_that_the_pods_do_not_state_is_a_warning() -> None:
+    quota = {"metadata": {"namespace": "team", "name": "memory"}, "spec": {"hard": {"limits.memory": "64Gi"}}}
+    answer = review(gatekeeper(H100, quota=quota), resource())
+    assert answer.refusal is None
+    assert any("ResourceQuota 'memory' of namespace team counts limits.memory" in text for text in answer.warnings)
+
+
 def test_a_quota_that_will_refuse_the_pods_is_a_warning() -> None:
     quota = {"metadata": {"namespace": "team", "name": "gpus"}, "spec": {"hard": {"requests.nvidia.com/gpu": "0"}}}
     answer = review(gatekeeper(H100, quota=quota), resource())
@@ -124,7 +131,7 @@ def test_a_fault_of_ours_admits_with_a_warning() -> None:
         facts=facts,
         planner=Planner(OperatorDefaults()),
         calibrate=lambda plan, spec: plan,
-        shortage=Quotas(ClusterState()).shortage,
+        quota_warnings=Quotas(ClusterState()).warnings,
         synced=lambda: True,
     )
     answer = review(keeper, resource())

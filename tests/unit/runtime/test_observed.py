@@ -244,7 +244,7 @@ async def test_admission_warns_of_what_was_seen_and_refuses_nothing_for_it(world
         facts=world.facts,
         planner=Planner(OperatorDefaults()),
         calibrate=world.observed.calibrate,
-        shortage=world.quotas.shortage,
+        quota_warnings=world.quotas.warnings,
         synced=lambda: True,
     )
     new = {**resource(), "metadata": {"name": "another", "namespace": "team"}}
