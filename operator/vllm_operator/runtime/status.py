@@ -42,9 +42,9 @@ MOST_REASONS: Final = 64
 _LONGEST_MESSAGE: Final = 8000
 
 DECIMALS: Final = 3
+"""Of GiB and per cent in the status: a MiB is 0.001 GiB."""
 _PERHAPS_WHOLE: Final = re.compile(r"[:,\[]-?\d[\d.]*(?:\.0|e[+-]?\d+)[,\]}]")
 """A number of compact JSON that Python writes as a fraction and that may be whole; in a text it does no harm."""
-"""Of GiB and per cent in the status: a MiB is 0.001 GiB."""
 
 
 _IN_THE_CLUSTER: Final = frozenset({reasons.APPLIED, reasons.APPLIED_IN_PART, reasons.PART_NOT_WORKING, reasons.STALE})
