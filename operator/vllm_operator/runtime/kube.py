@@ -51,12 +51,21 @@ def as_it_is(obj: Manifest) -> Manifest:
 class ApiError(Exception):
     """The API server refused a request; `status` is the HTTP code, `reason` its one-word reason.
 
-    `retry_after_seconds` is for how long it asks to be left alone.
+    `causes` are the reasons of its details; `retry_after_seconds` is for how long it asks to be left alone.
     """
 
-    def __init__(self, status: int, reason: str, message: str, *, retry_after_seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        message: str,
+        *,
+        causes: frozenset[str] = frozenset(),
+        retry_after_seconds: float = 0.0,
+    ) -> None:
         self.status = status
         self.reason = reason
+        self.causes = causes
         self.retry_after_seconds = retry_after_seconds
         super().__init__(f"{status} {reason}: {message}")
 
@@ -380,9 +389,10 @@ async def _raise_for_status(response: aiohttp.ClientResponse) -> None:
     try:
         status = json.loads(text)
         reason, message = str(status.get("reason", "")), str(status.get("message", ""))[:2000]
-    except (ValueError, AttributeError, RecursionError):
-        reason, message = response.reason or "", text[:500]
-    raise ApiError(response.status, reason, message, retry_after_seconds=_retry_after(response.headers))
+        causes = frozenset(str(cause.get("reason")) for cause in (status.get("details") or {}).get("causes") or ())
+    except (ValueError, AttributeError, RecursionError, TypeError):
+        reason, message, causes = response.reason or "", text[:500], frozenset()
+    raise ApiError(response.status, reason, message, causes=causes, retry_after_seconds=_retry_after(response.headers))
 
 
 def _retry_after(headers: Mapping[str, str]) -> float:

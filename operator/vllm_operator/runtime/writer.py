@@ -24,6 +24,8 @@ TRANSIENT = frozenset({408, 429, 500, 502, 503, 504})
 NOT_OF_THE_KIND = ("failed to create typed patch object", "failed to convert new object")
 """What the API server says, with a 500, of an object that it cannot read as its kind: of a field of a newer Kubernetes,
 or a quantity that is none, in `spec.podTemplate` (apimachinery: managedfields/internal/structuredmerge.go)."""
+NAMESPACE_TERMINATING = "NamespaceTerminating"
+"""Cause of a 403: nothing is made any more in a namespace that is being deleted (k8s.io/api/core/v1)."""
 ABSENT = 404
 CONTENDED = 409
 """Others write to the object so often that the API server gave up; a name that is not ours never comes out as this."""
@@ -43,7 +45,10 @@ def wanted_of(manifests: Iterable[Manifest]) -> tuple[Wanted, ...]:
 
 
 class OwnerGone(Exception):
-    """The VLLMDeployment has been deleted, and the watch has not told yet: nothing is to be made for it any more."""
+    """The VLLMDeployment has been deleted, or its namespace is being: nothing is to be made for it any more.
+
+    The watch has not told yet.
+    """
 
 
 class Writer:
@@ -89,6 +94,7 @@ class Writer:
         """Apply one object; returns what stands in the way, None when it is done.
 
         Raises:
+            OwnerGone: the namespace is being deleted.
             ApiError: the API server is not able to answer now.
             Unreachable: it does not answer at all.
         """
@@ -99,6 +105,8 @@ class Writer:
         try:
             answer = await self._apply(one, uid, known=child is not None)
         except ApiError as error:
+            if NAMESPACE_TERMINATING in error.causes:
+                raise OwnerGone(key) from None
             if _may_pass(error):
                 raise
             return Rendering(APPLY_FAILED, f"the {one.id[0]} {one.id[1]!r} was not accepted: {error}")
