@@ -274,9 +274,10 @@ def _adapters(request: Request) -> Iterator[Flag]:
 def _conversation(request: Request, family: Family | None, *, image_is_ours: bool) -> Iterator[Flag]:
     title = family.title if family is not None else ""
     table = flags_of(request.engine_version)
+    runs = family if family is not None and not (image_is_ours and family.parsers_import) else None
     tool_parser, tool_why = _parser(
         request.tool_calling,
-        family.tool_parser if family and family.tool_parser in table.tool_parsers else None,
+        runs.tool_parser if runs and runs.tool_parser in table.tool_parsers else None,
         "toolCalling",
         f"{title} writes tool calls this way",
     )
@@ -288,7 +289,7 @@ def _conversation(request: Request, family: Family | None, *, image_is_ours: boo
             yield _flag("chat-template", f"{IMAGE_TEMPLATES}/{family.chat_template}", why)
     reasoning_parser, reasoning_why = _parser(
         request.reasoning,
-        family.reasoning_parser if family and family.reasoning_parser in table.reasoning_parsers else None,
+        runs.reasoning_parser if runs and runs.reasoning_parser in table.reasoning_parsers else None,
         "reasoning",
         f"{title} marks its thoughts this way",
     )

@@ -35,6 +35,9 @@ class Family:
     chat_template: str | None = None
     """A template of the vLLM image that tool calls need, because the checkpoint's own does not render tools."""
     template_options: tuple[tuple[str, bool], ...] = ()
+    parsers_import: str | None = None
+    """A Python package that the parsers import, and that the images of the vLLM project do not have: without it vLLM
+    ends at its start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +68,7 @@ def _row(
     expert_parallel: bool = False,
     chat_template: str | None = None,
     template_options: Mapping[str, bool] | None = None,
+    parsers_import: str | None = None,
 ) -> _Row:
     family = Family(
         title=title,
@@ -75,6 +79,7 @@ def _row(
         expert_parallel=expert_parallel,
         chat_template=chat_template,
         template_options=tuple((template_options or {}).items()),
+        parsers_import=parsers_import,
     )
     return _Row(
         types=tuple(types.split()), family=family, names=tuple(names.split()), not_names=tuple(not_names.split())
@@ -109,6 +114,8 @@ _ROWS = (
     _row("glm4v_moe*", "GLM-4.5V", "glm45", "glm45", expert_parallel=True,
          flags={"mm-encoder-tp-mode": "data", "mm-processor-cache-type": "shm"}),
     _row("glm4_moe*", "GLM-4.5", "glm45", "glm45"),
+    # It sees images too: their place in a message is lost where its content is made a string.
+    _row("glm5next* glm5_next*", "GLM-5.3-Flash", "glm47", "glm47"),
     _row("glm_moe_dsa* glm5*", "GLM-5", "glm47", "glm45", flags={"chat-template-content-format": "string"}),
     # Ling 3 calls tools as GLM-4.7 does and thinks unless told not to (vllm/parser/ling3.py).
     _row("bailing_moe_v3*", "Ling 3", "ling3", "ling3"),
@@ -135,6 +142,10 @@ _ROWS = (
          flags={"tokenizer_mode": "mistral", "config_format": "mistral", "load_format": "mistral"}),
     _row("mistral* ministral*", "Ministral 3", "mistral", names="*ministral-3-*",
          flags={"tokenizer_mode": "mistral", "config_format": "mistral", "load_format": "mistral"}),
+    _row("mistral*", "Mistral Medium 3.5", "mistral", "mistral", names="*mistral-medium-3.5*",
+         flags={"tokenizer_mode": "mistral", "config_format": "mistral", "load_format": "mistral"}),
+    _row("mistral* deepseek_v3", "Mistral Large 3", "mistral", names="*mistral-large-3-*",
+         flags={"tokenizer_mode": "mistral", "config_format": "mistral", "load_format": "mistral"}),
     _row("mistral* ministral* mixtral pixtral", "Mistral reasoning model", "mistral", "mistral",
          names="*magistral* *reasoning* *mistral-small-4*"),
     _row("mistral* ministral* mixtral pixtral", "Mistral Instruct", "mistral",
@@ -145,6 +156,7 @@ _ROWS = (
                 "mamba-ssm-cache-dtype": "float32"}),
     _row("nemotron_h*", "Nemotron 3 Nano", "qwen3_coder", "nemotron_v3", names="*nemotron-3-nano*",
          not_names="*omni*", flags={"async-scheduling": None}),
+    _row("nemotron_h*", "Nemotron 3.5", "qwen3_xml", "nemotron_v3", names="*nemotron-3.5*"),
     _row("nemotron_h* nemotron*nano*omni* nemotronh*", "Nemotron 3", "qwen3_coder", "nemotron_v3",
          names="*nemotron-3* *nemotron3*"),
     # OpenAI
@@ -187,13 +199,20 @@ _ROWS = (
     _row("internlm2* internlm3*", "InternLM", "internlm", names="*chat* *instruct*"),
     _row("afmoe* trinity*", "Trinity", "qwen3_coder", "deepseek_r1", names="*thinking*"),
     _row("mellum*", "Mellum 2", "hermes", names="*instruct*"),
+    _row("mellum*", "Mellum 2 Thinking", "hermes", "qwen3", names="*thinking*"),
     _row("dots3* dots_note*", "dots", "dots", "qwen3"),
     _row("muse_glimmer*", "Muse Glimmer", "muse_glimmer", "muse_glimmer"),
     _row("muse*", "Muse", "muse", "muse"),
     _row("beam*", "Beam", "beam", "beam"),
+    _row("k2_horizon* jais3*", "Jais 3", "k2_horizon", "k2_horizon", names="*jais-3*",
+         flags={"chat-template-content-format": "string"}),
     _row("k2_horizon*", "K2 Horizon", "k2_horizon", "k2_horizon"),
     _row("plamo3*", "PLaMo 3", "plamo3", "plamo3", not_names="*-base*"),
-    _row("cohere2*", "Command A", "cohere_command3", "cohere_command3", names="*command-a*"),
+    # Command A+, North (vllm/reasoning/cohere_command_reasoning_parser.py: its import).
+    _row("cohere2_moe* cohere2moe*", "Cohere Command 4", "cohere_command4", "cohere_command4",
+         parsers_import="cohere_melody"),
+    _row("cohere2*", "Command A", "cohere_command3", "cohere_command3", names="*command-a*",
+         parsers_import="cohere_melody"),
     _row("olmo3*", "OLMo 3", "olmo3", "olmo3"),
     _row("phi3 phi4*", "Phi-4-mini", "phi4_mini_json", names="*phi-4-mini*",
          chat_template="tool_chat_template_phi4_mini.jinja"),

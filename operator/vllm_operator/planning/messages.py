@@ -10,7 +10,7 @@ from vllm_operator.planning.forecast import forecast
 from vllm_operator.planning.hardware import smallest_group_that_fits, smallest_node_that_fits
 from vllm_operator.planning.plan import OomRisk, Verdict
 from vllm_operator.planning.refusals import refusals_of
-from vllm_operator.planning.request import OneNodeOnly
+from vllm_operator.planning.request import AUTO, OneNodeOnly
 from vllm_operator.planning.wording import (
     class_name,
     gpus_of_candidate,
@@ -205,6 +205,7 @@ def _warnings(decision: Decision) -> Iterator[str]:
             "the model brings code of its own: if vLLM refuses to load it, review that code and set "
             "spec.model.trustRemoteCode: true"
         )
+    yield from _about_parsers(decision)
     at_once = (request.max_num_seqs or request.concurrency) * (best.parallelism.data if best is not None else 1)
     if at_once < request.concurrency:
         yield (
@@ -221,6 +222,17 @@ def _warnings(decision: Decision) -> Iterator[str]:
         yield f"autoAdjust lowered contextLength from {request.context_length:,} to {best.context_length:,}"
     if best.concurrency < request.concurrency:
         yield f"autoAdjust lowered concurrency from {request.concurrency:,} to {best.concurrency:,}"
+
+
+def _about_parsers(decision: Decision) -> Iterator[str]:
+    request, family = decision.request, decision.family
+    if family is None or family.parsers_import is None or request.image is not None:
+        return
+    if AUTO in (request.tool_calling, request.reasoning):
+        yield (
+            f"tool calls and reasoning of {family.title} are left as text: their parsers import "
+            f"{family.parsers_import}, which vLLM's image does not have; set spec.engine.image to one that has it"
+        )
 
 
 def _about_memory(decision: Decision, best: Candidate) -> Iterator[str]:

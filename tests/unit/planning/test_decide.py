@@ -275,6 +275,17 @@ class TestFlags:
         assert flag(found, "reasoning-parser") == reasoning_parser
         assert (flag(found, "enable-auto-tool-choice") == "") is (tool_parser is not None)
 
+    def test_parsers_that_vllms_image_cannot_import_are_left_to_an_image_that_can(self) -> None:
+        command = replace(facts(LLAMA_8B), model_type="cohere2_moe")
+        stock = plan(spec(LLAMA_8B), command, EIGHT_H100)
+        assert flag(stock, "tool-call-parser") is flag(stock, "reasoning-parser") is None
+        assert any("cohere_melody" in warning for warning in stock.warnings)
+        built = plan(spec(LLAMA_8B, engine={"image": "registry.example/vllm-melody:1"}), command, EIGHT_H100)
+        assert flag(built, "tool-call-parser") == flag(built, "reasoning-parser") == "cohere_command4"
+        assert not any("cohere_melody" in warning for warning in built.warnings)
+        unwanted = plan(spec(LLAMA_8B, engine={"toolCalling": "Off", "reasoning": "Off"}), command, EIGHT_H100)
+        assert not any("cohere_melody" in warning for warning in unwanted.warnings)
+
     def test_parsers_can_be_switched_off_or_named(self) -> None:
         off = planned("Qwen/Qwen3-8B", EIGHT_H100, engine={"toolCalling": "Off", "reasoning": "deepseek_r1"})
         assert flag(off, "tool-call-parser") is None
