@@ -225,7 +225,8 @@ _ROWS = (
     _row("jamba", "Jamba", "jamba", names="*jamba*"),
     _row("longcat*", "LongCat", "longcat"),
     _row("apertus*", "Apertus", "apertus"),
-    _row("minicpm5*", "MiniCPM 5", "minicpm5"),
+    _row("minicpm5* llama", "MiniCPM 5", "minicpm5", names="*minicpm5*"),
+    _row("minicpmv4_6*", "MiniCPM-V 4.6", "qwen3_coder", not_names="*thinking*"),
     _row("smollm3", "SmolLM3", "hermes"),
 )  # fmt: skip
 

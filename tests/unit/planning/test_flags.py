@@ -95,6 +95,8 @@ def _tokens(name: str, value: str | None) -> tuple[str, ...]:
         ("glm5next", "zai-org/GLM-5.3-Flash", "GLM-5.3-Flash"),
         ("cohere2_moe", "CohereLabs/North-Mini-Code-1.0-fp8", "Cohere Command 4"),
         ("cohere2", "CohereLabs/c4ai-command-a-03-2025", "Command A"),
+        ("llama", "openbmb/MiniCPM5-1B", "MiniCPM 5"),
+        ("minicpmv4_6", "openbmb/MiniCPM-V-4.6", "MiniCPM-V 4.6"),
         ("mellum", "JetBrains/Mellum2-12B-A2.5B-Thinking", "Mellum 2 Thinking"),
         ("k2_horizon", "IFM/Jais-3-32B", "Jais 3"),
         ("k2_horizon", "IFM/K2-Horizon-7B", "K2 Horizon"),
