@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.controlplane.client import condition
+from tests.plane.events import events_told
 from tests.plane.machines import GPU, gpu_node
 from tests.plane.models import LLAMA_8B, deployment
 from tests.plane.test_verdicts import WORKLOAD, is_ready
@@ -62,7 +63,7 @@ def test_gpus_that_become_unhealthy_are_counted_and_the_model_serves_on(
     assert condition(told, "Degraded")["reason"] == "GpusUnhealthy"
     assert is_ready(told)
     assert pods(api, namespace) == before
-    said = [event for event in api.list("Event", namespace) if event.get("reason") == "GpusUnhealthy"]
+    said = events_told(api, namespace, "GpusUnhealthy")
     assert [event["type"] for event in said] == ["Warning"], "said once, however many fail"
 
     api.patch("Node", node, {"status": {"allocatable": {GPU: "8"}}}, subresource="status")
@@ -85,9 +86,8 @@ def test_a_node_that_is_not_ready_is_named_and_its_pods_are_left_to_it(
     text = f"node {node}, on which pods of this model run, is not ready; see kubectl describe node {node}"
     assert condition(told, "Degraded")["message"] == text
     assert told["status"]["plan"]["hash"] == ready["status"]["plan"]["hash"]
-    said = [event for event in api.list("Event", namespace) if event.get("reason") == "NodeNotReady"]
-    ours = [event for event in said if event["regarding"]["kind"] == "VLLMDeployment"]
-    assert [(event["type"], event["note"]) for event in ours] == [("Warning", text)]
+    said = events_told(api, namespace, "NodeNotReady")
+    assert [(event["type"], event["note"]) for event in said] == [("Warning", text)]
     assert pods(api, namespace) == before
 
     api.patch("Node", node, {"metadata": {"labels": {KWOK_NOT_READY: None}}})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.controlplane.client import condition
+from tests.plane.events import events, events_told
 from tests.plane.models import LLAMA_8B, deployment
 from tests.plane.test_pod_failures import KV_WORDS
 from tests.plane.test_verdicts import is_ready
@@ -39,10 +40,6 @@ def argument_of(api: Api, namespace: str, flag: str) -> str:
     return value
 
 
-def adjusted_events(api: Api, namespace: str) -> list[str]:
-    return [event["note"] for event in api.list("Event", namespace) if event.get("reason") == "AutoAdjusted"]
-
-
 def test_a_context_that_vllm_has_no_room_for_is_lowered_to_what_it_has_room_for(api: Api, namespace: str) -> None:
     api.create(failing(namespace, KV_WORDS, "6144", "Safe"))
 
@@ -54,8 +51,8 @@ def test_a_context_that_vllm_has_no_room_for_is_lowered_to_what_it_has_room_for(
     (warning,) = (text for text in healed["status"]["warnings"] if text.startswith("autoAdjust lowered"))
     assert "the context to 4,096 (step 1 of at most 3)" in warning
     assert "1.00 GiB of KV cache for 8192 tokens" in warning
-    (event,) = adjusted_events(api, namespace)
-    assert event == warning
+    (event,) = events_told(api, namespace, "AutoAdjusted")
+    assert event["note"] == warning
     rendered = api.get("Deployment", "model", namespace)
     assert rendered["metadata"]["generation"] == 2
     assert json.loads(rendered["metadata"]["annotations"][ADJUSTMENT_ANNOTATION])["contextLength"] == 4096
@@ -93,7 +90,7 @@ def test_what_goes_on_crashing_is_left_to_its_user_after_three_steps(api: Api, n
         namespace,
     )
     assert told["status"]["plan"]["maxNumSeqs"] == 8
-    assert len(adjusted_events(api, namespace)) == 3
+    assert len(events_told(api, namespace, "AutoAdjusted", 3)) == 3
     # A later look at the crashing pods, which the Service's change brings, lowers nothing more.
     api.patch("VLLMDeployment", "model", {"spec": {"service": {"port": 8001}}}, namespace)
     api.wait("VLLMDeployment", "model", lambda obj: obj["status"]["observedGeneration"] == 2, namespace)
@@ -112,7 +109,7 @@ def test_without_leave_nothing_is_lowered(api: Api, namespace: str) -> None:
 
     assert "set spec.workload.contextLength to at most 4096" in condition(told, "Degraded")["message"]
     assert argument_of(api, namespace, "--max-model-len") == "6144"
-    assert not adjusted_events(api, namespace)
+    assert not events(api, namespace, "AutoAdjusted")
 
     # Leave that is given later is used.
     api.patch("VLLMDeployment", "model", {"spec": {"policy": {"autoAdjust": "Safe"}}}, namespace)

@@ -11,6 +11,7 @@ import yaml
 from tests.controlplane.audit import AuditTrail
 from tests.controlplane.scene import NAMESPACE
 from tests.controlplane.waiting import held_within, wait_until
+from tests.plane.events import events
 from tests.plane.models import LLAMA_8B, config_of, deployment
 from tests.plane.served_metrics import MetricsServer, metrics_served
 from tests.plane.test_verdicts import WORKLOAD, is_ready
@@ -71,10 +72,6 @@ def observed_in(obj: dict[str, Any]) -> dict[str, Any]:
 
 def observes(tokens: int) -> Callable[[dict[str, Any]], bool]:
     return lambda obj: observed_in(obj).get("kvCacheTokens") == tokens
-
-
-def events(api: Api, namespace: str, *reasons: str) -> list[dict[str, Any]]:
-    return [event for event in api.list("Event", namespace) if event["reason"] in reasons]
 
 
 def kept(api: Api) -> list[dict[str, Any]]:

@@ -10,6 +10,7 @@ import yaml
 from tests.controlplane.client import condition
 from tests.controlplane.plane import service_account_token
 from tests.controlplane.tools import helm_template
+from tests.plane.events import events_told
 from tests.plane.models import LLAMA_8B, deployment
 from tests.plane.test_verdicts import WORKLOAD, is_ready
 
@@ -90,7 +91,7 @@ def test_a_role_is_enough_where_it_is_and_gives_nothing_elsewhere(
     api.wait("VLLMDeployment", "model", is_ready, namespace)
     for kind in ("Deployment", "Service", "PodDisruptionBudget", "NetworkPolicy"):
         assert api.get(kind, "model", namespace)
-    assert [event for event in api.list("Event", namespace) if event.get("reason") == "ModelServed"]
+    assert events_told(api, namespace, "ModelServed")
     assert not condition(api.get("VLLMDeployment", "elsewhere", home), "Ready")
     assert api.find("Deployment", "elsewhere", home) is None
     assert "403 Forbidden" not in confined.operator_log()

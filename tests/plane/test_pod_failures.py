@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.controlplane.client import condition
+from tests.plane.events import events_told
 from tests.plane.models import LLAMA_8B, deployment
 from tests.plane.test_verdicts import WORKLOAD, is_ready
 
@@ -101,7 +102,7 @@ def test_a_failure_is_one_event_however_often_it_is_looked_at(api: Api, namespac
         api.patch("VLLMDeployment", "model", {"spec": {"service": {"port": port}}}, namespace)
         api.wait("Service", "model", lambda obj, port=port: obj["spec"]["ports"][0]["port"] == port, namespace)
 
-    told = [event for event in api.list("Event", namespace) if event.get("reason") == "KVCacheTooSmall"]
+    told = events_told(api, namespace, "KVCacheTooSmall")
     assert len(told) == 1
     assert told[0]["type"] == "Warning"
     assert told[0]["regarding"]["kind"] == "VLLMDeployment"

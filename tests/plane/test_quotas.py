@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from tests.controlplane.client import condition
+from tests.plane.events import events_told
 from tests.plane.machines import GPU
 from tests.plane.models import LLAMA_8B, deployment
 from tests.plane.test_verdicts import WORKLOAD, is_ready
@@ -54,8 +55,7 @@ def test_a_quota_without_room_is_explained_before_any_pod_is_asked_for(api: Api,
     set_quota(api, namespace, 1)
 
     api.wait("VLLMDeployment", "model", is_ready, namespace)
-    said = [event for event in api.list("Event", namespace) if event.get("reason") == "QuotaExceeded"]
-    assert len(said) == 1
+    assert len(events_told(api, namespace, "QuotaExceeded")) == 1
     assert not [event for event in api.list("Event", namespace) if event.get("reason") == "FailedCreate"]
 
 
