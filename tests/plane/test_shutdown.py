@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import random
 import socket
 import time
@@ -20,6 +22,8 @@ pytestmark = pytest.mark.control_plane
 
 STOPPED_WITHIN_SECONDS = 5.0
 """A pod has thirty; the drain of our writes alone may take ten when the API server is slow."""
+SHORTEST_WAIT_OF_KOPF_SECONDS = 5.0
+"""For what still runs when it has stopped (kopf._core.reactor.running)."""
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/vllm-operator/leases/vllm-operator"
 
 
@@ -66,3 +70,14 @@ def test_sigterm_is_obeyed_from_the_first_moment_on(bare: Scene) -> None:
     began = time.monotonic()
     assert bare.stop_operator() == 0
     assert time.monotonic() - began < STOPPED_WITHIN_SECONDS
+
+
+def test_a_connection_that_is_kept_open_holds_no_shutdown_up(bare: Scene) -> None:
+    bare.start_operator()
+    prometheus = http.client.HTTPConnection("127.0.0.1", bare.http_port)
+    with contextlib.closing(prometheus):
+        prometheus.request("GET", "/metrics")
+        assert prometheus.getresponse().read()
+        began = time.monotonic()
+        assert bare.stop_operator() == 0
+        assert time.monotonic() - began < SHORTEST_WAIT_OF_KOPF_SECONDS

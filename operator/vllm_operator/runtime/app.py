@@ -154,7 +154,7 @@ class Operator:
     async def run(self) -> None:
         """Run until SIGTERM, or until a part of it fails."""
         settings = self._settings
-        site = await self._serve_http()
+        self._site = await self._serve_http()
         work = (
             *((f"watch {watcher.resource.plural}", watcher.run()) for watcher in self._watchers),
             *(("resync", resync.run()) for resync in self._resyncs),
@@ -182,7 +182,6 @@ class Operator:
                 task.result()
         finally:
             await self._end(kopf_task, tasks)
-            await site.cleanup()
         _LOGGER.info("the operator has stopped", extra={"reason": settings.pod_name})
 
     def _shared(self) -> Shared:
@@ -376,10 +375,12 @@ class Operator:
         return runner
 
     async def _stop_working(self) -> None:
-        """Hand out no more keys, load no more facts; what is being written is finished."""
+        """Hand out no more keys, load no more facts, serve nothing; what is being written is finished."""
         self._queue.close()
         self._late_queue.close()
         await self._facts.close()
+        # Kopf waits five seconds for what began after it: a connection that somebody keeps open.
+        await self._site.cleanup()
 
     async def _end(self, kopf_task: asyncio.Task[None], tasks: set[asyncio.Task[None]]) -> None:
         await self._stop_working()
