@@ -126,7 +126,7 @@ _ROWS = (
     _row("qwen3_moe qwen3_next qwen3", "Qwen3-Coder", "qwen3_coder", names="*qwen3-coder* *qwen3*coder*"),
     _row("qwen3 qwen3_moe qwen3_next qwen3_vl*", "Qwen3 Instruct", "hermes", names="*instruct*"),
     _row("qwen3 qwen3_moe qwen3_next qwen3_vl*", "Qwen3", "hermes", "qwen3",
-         not_names="*embedding* *reranker* *-base*"),
+         not_names="*embedding* *reranker* *-base* *guard*"),
     _row("qwen3_[0-9]* qwen4*", "Qwen3.5", "qwen3_coder", "qwen3"),
     _row("qwen2 qwen2_moe", "QwQ", "hermes", "deepseek_r1", names="*qwq*"),
     _row("qwen2 qwen2_moe qwen2_5_vl", "Qwen2.5 Instruct", "hermes", names="*qwen2.5*instruct*",
@@ -213,7 +213,9 @@ _ROWS = (
          parsers_import="cohere_melody"),
     _row("cohere2*", "Command A", "cohere_command3", "cohere_command3", names="*command-a*",
          parsers_import="cohere_melody"),
-    _row("olmo3*", "OLMo 3", "olmo3", "olmo3"),
+    # The parser takes all for thought until a mark that only Think models write.
+    _row("olmo3*", "OLMo 3 Think", "olmo3", "olmo3", names="*think*"),
+    _row("olmo3*", "OLMo 3", "olmo3"),
     _row("phi3 phi4*", "Phi-4-mini", "phi4_mini_json", names="*phi-4-mini*",
          chat_template="tool_chat_template_phi4_mini.jinja"),
     # OCR models: no turn ever repeats an image or a prompt, so both caches only cost memory.

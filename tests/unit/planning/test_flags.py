@@ -96,6 +96,8 @@ def _tokens(name: str, value: str | None) -> tuple[str, ...]:
         ("cohere2_moe", "CohereLabs/North-Mini-Code-1.0-fp8", "Cohere Command 4"),
         ("cohere2", "CohereLabs/c4ai-command-a-03-2025", "Command A"),
         ("llama", "openbmb/MiniCPM5-1B", "MiniCPM 5"),
+        ("olmo3", "allenai/Olmo-3-7B-Think", "OLMo 3 Think"),
+        ("olmo3", "allenai/Olmo-3-7B-Instruct", "OLMo 3"),
         ("minicpmv4_6", "openbmb/MiniCPM-V-4.6", "MiniCPM-V 4.6"),
         ("mellum", "JetBrains/Mellum2-12B-A2.5B-Thinking", "Mellum 2 Thinking"),
         ("k2_horizon", "IFM/Jais-3-32B", "Jais 3"),
@@ -117,6 +119,9 @@ def test_a_new_member_of_a_family_is_recognised(model_type: str, name: str, titl
     assert family.title == title
 
 
-@pytest.mark.parametrize(("model_type", "name"), [("llama", "org/my-model"), ("opt", "facebook/opt-125m")])
+@pytest.mark.parametrize(
+    ("model_type", "name"),
+    [("llama", "org/my-model"), ("opt", "facebook/opt-125m"), ("qwen3", "Qwen/Qwen3Guard-Gen-8B")],
+)
 def test_what_is_not_known_is_left_alone(model_type: str, name: str) -> None:
     assert family_of((model_type,), name) is None
