@@ -50,6 +50,7 @@ from vllm_operator.runtime.shared import Shared
 from vllm_operator.runtime.standings import StandingsCollector
 from vllm_operator.runtime.turns import Turns
 from vllm_operator.runtime.watch import Watcher
+from vllm_operator.runtime.webhook import SHUTDOWN_SECONDS
 from vllm_operator.runtime.webhook_tls import CertificateKeeper, ServedCertificate
 from vllm_operator.runtime.writer import Writer
 
@@ -369,7 +370,8 @@ class Operator:
                 queue.done(key)
 
     async def _serve_http(self) -> web.AppRunner:
-        runner = web.AppRunner(http_application(self._metrics, ready=self._missing), access_log=None)
+        application = http_application(self._metrics, ready=self._missing)
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
         await runner.setup()
         await web.TCPSite(runner, self._settings.http_host, self._settings.http_port).start()
         return runner

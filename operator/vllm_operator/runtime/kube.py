@@ -63,9 +63,7 @@ class ApiError(Exception):
         causes: frozenset[str] = frozenset(),
         retry_after_seconds: float = 0.0,
     ) -> None:
-        self.status = status
-        self.reason = reason
-        self.causes = causes
+        self.status, self.reason, self.causes = status, reason, causes
         self.retry_after_seconds = retry_after_seconds
         super().__init__(f"{status} {reason}: {message}")
 

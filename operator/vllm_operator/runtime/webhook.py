@@ -30,7 +30,7 @@ _LOGGER = logging.getLogger(__name__)
 LARGEST_REVIEW_BYTES: Final = 8 * 2**20
 """The API server takes objects of up to 3 MiB (k8s.io/apiserver: MaxRequestBodyBytes); a review may hold two."""
 SHUTDOWN_SECONDS: Final = 2.0
-"""How long reviews under way are waited for at the end."""
+"""How long answers under way are waited for at the end; the Lease is given back only after them."""
 _SURROGATE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
 _RESOURCE: Final = {"group": GROUP, "version": VERSION, "resource": PLURAL}
 
