@@ -37,7 +37,7 @@ def test_sigterm_in_a_burst_ends_well_and_the_successor_goes_on_at_once(bare: Sc
     asked = Asked(bare.api, bare_namespace, random.Random(1))
     trail = AuditTrail(bare.plane.audit_log)
     bare.start_operator()
-    asked.create(20)
+    asked.create(40)
     wait_until(lambda: len(trail.writes()) >= 10, "it is in the middle of it")
 
     began = time.monotonic()
@@ -48,6 +48,7 @@ def test_sigterm_in_a_burst_ends_well_and_the_successor_goes_on_at_once(bare: Sc
     assert cut_off == [], "no request was left without its answer"
     assert '"holderIdentity":""' in bare.api.raw(LEASE), f"the Lease of {NAMESPACE} is free"
 
+    asked.create(1)
     successor = bare.replica("vllm-operator-successor")
     began = time.monotonic()
     try:
