@@ -56,6 +56,7 @@ class FactsBook:
         self._changed = changed
         self._entries: dict[str, _Entry] = {}
         self._prefetching: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def entries(self) -> int:
         """Return how much is kept, for whoever watches that it does not grow."""
@@ -70,7 +71,7 @@ class FactsBook:
             entry = self._entries[key] = _Entry(model=model, since=asyncio.get_running_loop().time())
         loop = asyncio.get_running_loop()
         settled = entry.outcome is not None and not isinstance(entry.outcome, ModelError)
-        if entry.task is None and not settled and loop.time() >= entry.due:
+        if entry.task is None and not settled and loop.time() >= entry.due and not self._closed:
             namespace = deployment.metadata.namespace
             entry.task = loop.create_task(self._load(key, entry, namespace), name=f"facts {key}")
         return entry.outcome
@@ -100,7 +101,8 @@ class FactsBook:
     def prefetch(self, model: ModelSpec) -> None:
         """Load the facts of a public model that somebody is about to use."""
         if (
-            model.config_ref is not None
+            self._closed
+            or model.config_ref is not None
             or model.token_secret_ref is not None
             or len(self._prefetching) >= MOST_PREFETCHES
         ):
@@ -123,7 +125,8 @@ class FactsBook:
             entry.task.cancel()
 
     async def close(self) -> None:
-        """Cancel everything that is loading."""
+        """Cancel everything that is loading, and load nothing more."""
+        self._closed = True
         tasks = [*self._prefetching, *(entry.task for entry in self._entries.values() if entry.task is not None)]
         for task in tasks:
             task.cancel()

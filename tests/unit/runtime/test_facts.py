@@ -51,3 +51,16 @@ async def test_a_token_is_read_only_where_there_is_a_hub_to_show_it_to(
     assert isinstance(book.outcome(KEY, deployment), ModelError), "this hub has no model"
     assert hub.tokens == shown
     await book.close()
+
+
+async def test_nothing_is_loaded_for_an_operator_that_is_stopping() -> None:
+    hub = Hub()
+    book = FactsBook(FakeKube(), FactsSource(hub), changed=lambda key: None)
+    deployment = parse_deployment(resource(model={"uri": "org/unheard-of"}))
+    await book.close()
+    before = asyncio.all_tasks()
+
+    assert book.outcome(KEY, deployment) is None
+    book.prefetch(deployment.spec.model)
+
+    assert asyncio.all_tasks() == before, "Kopf would wait for it"
