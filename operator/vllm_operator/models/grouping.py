@@ -5,7 +5,6 @@ Source: `get_kv_cache_groups` in vllm/v1/core/kv_cache_planning.py@0.33.0. Each 
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -31,9 +30,10 @@ class SpecKind(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerSpec:
-    """One layer's pages. Layers with equal `content` may share a group of one page size."""
+    """The pages of layers that are alike. Layers with equal `content` may share a group of one page size."""
 
-    layer: int
+    layers: tuple[int, ...]
+    """First layer first; a layer that keeps two such caches is named twice."""
     kind: SpecKind
     block_size: int
     page_bytes: int
@@ -56,6 +56,11 @@ class SpecGroup:
     """Layers that share a block table."""
 
     specs: tuple[LayerSpec, ...]
+
+    @property
+    def count(self) -> int:
+        """Number of layers."""
+        return _count(self.specs)
 
 
 def group_layers(specs: Sequence[LayerSpec], *, hybrid: bool) -> tuple[SpecGroup, ...]:
@@ -121,14 +126,14 @@ def _cut(specs: Sequence[LayerSpec]) -> tuple[SpecGroup, ...]:
     buckets: dict[tuple[object, ...], list[LayerSpec]] = {}
     for spec in specs:
         buckets.setdefault((spec.reach, spec.content), []).append(spec)
-    counts = [len(bucket) for bucket in buckets.values()]
+    counts = [_count(bucket) for bucket in buckets.values()]
     smallest, largest = min(counts), max(counts)
     size = largest if largest < smallest * _ONE_WIDE_GROUP else smallest
-    groups = []
-    for bucket in buckets.values():
-        parts = -(-len(bucket) // size)
-        groups += [SpecGroup(specs=tuple(bucket[part::parts])) for part in range(parts)]
-    return tuple(groups)
+    return tuple(
+        SpecGroup(specs=dealt)
+        for bucket, count in zip(buckets.values(), counts, strict=True)
+        for dealt in _deal(bucket, -(-count // size))
+    )
 
 
 def _packed_groups(specs: Sequence[LayerSpec]) -> tuple[SpecGroup, ...]:
@@ -142,21 +147,19 @@ def _packed_groups(specs: Sequence[LayerSpec]) -> tuple[SpecGroup, ...]:
         by_page = _by_page(bucket)
         parts = 1
         if repeats and _is_balanced(by_page):
-            parts = -(-max(map(len, by_page.values())) // repeats)
-        groups += [
-            SpecGroup(specs=tuple(spec for same in by_page.values() for spec in same[part::parts]))
-            for part in range(parts)
-        ]
+            parts = -(-max(map(_count, by_page.values())) // repeats)
+        dealt = [_deal(same, parts) for same in by_page.values()]
+        groups += [SpecGroup(specs=sum(together, ())) for together in zip(*dealt, strict=True)]
     return tuple(groups)
 
 
 def _repeats_per_group(buckets: list[list[LayerSpec]]) -> int:
     """Layers of each page size per group, so that the buckets that repeat a pattern waste least; 0: nothing repeats."""
     balanced = [pages for bucket in buckets if _is_balanced(pages := _by_page(bucket))]
-    floor = max((max(map(len, pages.values())) for pages in balanced if len(pages) > 1), default=0)
+    floor = max((max(map(_count, pages.values())) for pages in balanced if len(pages) > 1), default=0)
     if not floor:
         return 0
-    counts = [max(map(len, pages.values())) for pages in balanced]
+    counts = [max(map(_count, pages.values())) for pages in balanced]
     candidates = range(floor, max(counts) + 1)
     return min(candidates, key=lambda size: (sum(-count % size for count in counts), -size))
 
@@ -169,4 +172,22 @@ def _by_page(bucket: list[LayerSpec]) -> dict[int, list[LayerSpec]]:
 
 
 def _is_balanced(pages: dict[int, list[LayerSpec]]) -> bool:
-    return len(Counter(map(len, pages.values()))) == 1
+    return len(set(map(_count, pages.values()))) == 1
+
+
+def _count(specs: Sequence[LayerSpec]) -> int:
+    return sum(len(spec.layers) for spec in specs)
+
+
+def _deal(specs: Sequence[LayerSpec], parts: int) -> list[tuple[LayerSpec, ...]]:
+    """The layers dealt to so many groups in turn, in the order of the layers."""
+    if parts == 1:
+        return [tuple(specs)]
+    placed = sorted((layer, place) for place, spec in enumerate(specs) for layer in spec.layers)
+    return [_of_layers(specs, placed[part::parts]) for part in range(parts)]
+
+
+def _of_layers(specs: Sequence[LayerSpec], placed: Sequence[tuple[int, int]]) -> tuple[LayerSpec, ...]:
+    """The specs with those layers alone; `placed` pairs a layer with its spec's place."""
+    kept = (tuple(layer for layer, place in placed if place == own) for own in range(len(specs)))
+    return tuple(replace(spec, layers=layers) for spec, layers in zip(specs, kept, strict=True) if layers)

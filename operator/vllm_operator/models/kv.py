@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Final
 
+from vllm_operator.models.cache_kinds import layers_by_kind
 from vllm_operator.models.caches import AttentionCache, CrossCache, IndexerCache, LatentCache, PackedCache, StateCache
 from vllm_operator.models.errors import ModelConfigError
 from vllm_operator.models.grouping import LayerSpec, SpecKind, group_layers
@@ -208,7 +209,8 @@ def kv_groups(facts: ModelFacts, resolved: ResolvedSettings) -> tuple[KvGroup, .
             "decode_context_parallel_size", "vLLM supports it only where every layer sees everything"
         )
     groups = group_layers(specs, hybrid=resolved.hybrid_kv_cache_manager)
-    return tuple(_kv_group(group, facts, resolved) for group in groups)
+    stage_of = resolved.stages.of_layers(len(facts.caches))
+    return tuple(_kv_group(group, stage_of, resolved) for group in groups)
 
 
 def layout_of(groups: tuple[KvGroup, ...], resolved: ResolvedSettings) -> KvLayout:
@@ -223,18 +225,24 @@ def layout_of(groups: tuple[KvGroup, ...], resolved: ResolvedSettings) -> KvLayo
 
 
 def _layer_specs(facts: ModelFacts, resolved: ResolvedSettings) -> list[LayerSpec]:
+    """What the layers keep, each kind once, in the order in which the model meets them; a draft's layers last."""
     count = len(facts.caches)
     protected = _protected_layers(facts, resolved, count)
-    made: dict[tuple[LayerCache, bool], LayerSpec] = {}
-    specs = []
-    for index, caches in enumerate(facts.caches):
-        for cache in caches:
-            key = cache, index in protected
-            if key not in made:
-                made[key] = _sized(_spec(cache, resolved, protected=index in protected))
-            specs.append(_placed(made[key], index))
-    drafts = [_sized(_spec(cache, resolved, protected=False)) for cache in _draft_caches(facts, resolved)]
-    return specs + [_placed(draft, count - 1) for draft in drafts]
+    specs = [
+        _sized(_spec(cache, part, resolved, protected=is_protected))
+        for cache, layers in layers_by_kind(facts)
+        for is_protected, part in _parts(layers, protected)
+    ]
+    drafts = [_sized(_spec(cache, (count - 1,), resolved)) for cache in _draft_caches(facts, resolved)]
+    return sorted(specs, key=lambda spec: spec.layers[0]) + drafts if protected else specs + drafts
+
+
+def _parts(layers: tuple[int, ...], protected: frozenset[int]) -> list[tuple[bool, tuple[int, ...]]]:
+    """The layers that keep the model's dtype, and the others; nothing for neither."""
+    if not protected:
+        return [(False, layers)]
+    split = ((kept, tuple(layer for layer in layers if (layer in protected) is kept)) for kept in (True, False))
+    return [(kept, part) for kept, part in split if part]
 
 
 def _draft_caches(facts: ModelFacts, resolved: ResolvedSettings) -> tuple[LayerCache, ...]:
@@ -262,21 +270,6 @@ def _sized(spec: LayerSpec) -> LayerSpec:
     return spec
 
 
-def _placed(spec: LayerSpec, index: int) -> LayerSpec:
-    return LayerSpec(
-        layer=index,
-        kind=spec.kind,
-        block_size=spec.block_size,
-        page_bytes=spec.page_bytes,
-        content=spec.content,
-        window=spec.window,
-        chunk=spec.chunk,
-        is_latent=spec.is_latent,
-        is_packed=spec.is_packed,
-        reserved_blocks=spec.reserved_blocks,
-    )
-
-
 def _protected_layers(facts: ModelFacts, resolved: ResolvedSettings, count: int) -> frozenset[int]:
     is_hybrid = any(isinstance(cache, StateCache) for caches in facts.caches for cache in caches)
     if resolved.kv_cache_dtype not in TURBOQUANT_BITS or is_hybrid:
@@ -285,15 +278,17 @@ def _protected_layers(facts: ModelFacts, resolved: ResolvedSettings, count: int)
     return frozenset([*range(edge), *range(count - edge, count)])
 
 
-def _spec(cache: LayerCache, resolved: ResolvedSettings, *, protected: bool) -> LayerSpec:
-    """Return one layer's pages; its place in the model is filled in later."""
+def _spec(
+    cache: LayerCache, layers: tuple[int, ...], resolved: ResolvedSettings, *, protected: bool = False
+) -> LayerSpec:
+    """Return the pages of the layers that keep such a cache."""
     block, widths = resolved.block_size, resolved.widths
     if isinstance(cache, AttentionCache):
         page = block * attention_token_bytes(cache, widths, protected=protected)
         kind = SpecKind.SLIDING if cache.window else SpecKind.CHUNKED if cache.chunk else SpecKind.FULL
         content = (cache.num_kv_heads, cache.head_size, cache.head_size_v, protected)
         return LayerSpec(
-            layer=0,
+            layers=layers,
             kind=kind,
             block_size=block,
             page_bytes=page,
@@ -304,20 +299,20 @@ def _spec(cache: LayerCache, resolved: ResolvedSettings, *, protected: bool) -> 
     if isinstance(cache, CrossCache):
         own = AttentionCache(num_kv_heads=cache.num_kv_heads, head_size=cache.head_size, head_size_v=cache.head_size)
         return LayerSpec(
-            layer=0, kind=SpecKind.CROSS, block_size=block, page_bytes=block * attention_token_bytes(own, widths)
+            layers=layers, kind=SpecKind.CROSS, block_size=block, page_bytes=block * attention_token_bytes(own, widths)
         )
     if isinstance(cache, LatentCache):
         page = block * latent_token_bytes(cache, widths)
-        return LayerSpec(layer=0, kind=SpecKind.FULL, block_size=block, page_bytes=page, is_latent=True)
+        return LayerSpec(layers=layers, kind=SpecKind.FULL, block_size=block, page_bytes=page, is_latent=True)
     if isinstance(cache, IndexerCache):
         page = block * indexer_token_bytes(cache, widths)
         return LayerSpec(
-            layer=0, kind=SpecKind.FULL, block_size=block, page_bytes=page, is_latent=True, content=("indexer",)
+            layers=layers, kind=SpecKind.FULL, block_size=block, page_bytes=page, is_latent=True, content=("indexer",)
         )
     if isinstance(cache, PackedCache):
         kind = SpecKind.SLIDING if cache.window else SpecKind.FULL
         return LayerSpec(
-            layer=0,
+            layers=layers,
             kind=kind,
             block_size=cache.block_size,
             page_bytes=cache.page_bytes,
@@ -325,7 +320,7 @@ def _spec(cache: LayerCache, resolved: ResolvedSettings, *, protected: bool) -> 
             is_packed=True,
         )
     return LayerSpec(
-        layer=0,
+        layers=layers,
         kind=SpecKind.STATE,
         block_size=resolved.state_block_size,
         page_bytes=max(state_bytes(cache, widths), resolved.state_page_bytes),
@@ -334,17 +329,20 @@ def _spec(cache: LayerCache, resolved: ResolvedSettings, *, protected: bool) -> 
     )
 
 
-def _kv_group(group: SpecGroup, facts: ModelFacts, resolved: ResolvedSettings) -> KvGroup:
-    where = resolved.stages.of_layers(len(facts.caches))
+def _kv_group(group: SpecGroup, stage_of: tuple[int, ...], resolved: ResolvedSettings) -> KvGroup:
     sizes = [0] * resolved.stages.count
     for spec in group.specs:
-        sizes[where[spec.layer]] += spec.page_bytes
+        if resolved.stages.count == 1:
+            sizes[0] += len(spec.layers) * spec.page_bytes
+            continue
+        for layer in spec.layers:
+            sizes[stage_of[layer]] += spec.page_bytes
     first = group.specs[0]
     return KvGroup(
-        layers=len(group.specs),
+        layers=group.count,
         kind=first.kind.value,
         block_size=first.block_size,
-        page_bytes=sum(sizes) // len(group.specs),
+        page_bytes=sum(sizes) // group.count,
         window=first.window,
         chunk=first.chunk,
         reserved_blocks=first.reserved_blocks,

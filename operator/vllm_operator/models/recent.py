@@ -6,31 +6,20 @@ from typing import TYPE_CHECKING
 
 from vllm_operator.models.bounded_memory import Recent
 from vllm_operator.models.kv import KvGroup, KvLayout, kv_groups, layout_of
-from vllm_operator.models.weights import WeightBytes, weights_by_stage
+from vllm_operator.models.weights import WeightBytes, weights_by_stage, what_weights_depend_on
 
 if TYPE_CHECKING:
     from vllm_operator.models.facts import Device, ModelFacts
     from vllm_operator.models.settings import ResolvedSettings
 
-_WEIGHTS: Recent[tuple[WeightBytes, ...]] = Recent(capacity=512)
-_GROUPS: Recent[tuple[KvGroup, ...]] = Recent(capacity=512)
+_WEIGHTS: Recent[tuple[WeightBytes, ...]] = Recent(capacity=4096)
+_GROUPS: Recent[tuple[KvGroup, ...]] = Recent(capacity=4096)
 _LAYOUTS: Recent[KvLayout] = Recent(capacity=512)
 
 
 def recent_weights(facts: ModelFacts, resolved: ResolvedSettings, device: Device) -> tuple[WeightBytes, ...]:
     """`weights_by_stage`, remembered."""
-    key = (
-        resolved.tensor_parallel_size,
-        resolved.stages,
-        resolved.data_parallel_size,
-        resolved.enable_expert_parallel,
-        resolved.version,
-        resolved.dtype,
-        resolved.quantization,
-        device.product,
-        device.compute_capability,
-        repr(resolved.speculative) if resolved.speculative else None,
-    )
+    key = what_weights_depend_on(resolved, device)
     return _WEIGHTS.get(facts, key, lambda: weights_by_stage(facts, resolved, device))
 
 

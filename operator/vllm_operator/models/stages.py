@@ -65,7 +65,7 @@ def stages_of(count: int, version: EngineVersion, flags: Mapping[str, object]) -
     return Stages(
         count=count,
         stated=_partition(flags.get(PARTITION_VARIABLE)) if count > 1 else (),
-        rest_on_last=version.release < _REST_BEFORE_THE_LAST_SINCE,
+        rest_on_last=count > 1 and version.release < _REST_BEFORE_THE_LAST_SINCE,
     )
 
 

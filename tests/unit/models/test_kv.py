@@ -24,7 +24,7 @@ def layout_of(model: str, asked: EngineSettings | None = None) -> KvLayout:
 
 
 def spec(layer: int, kind: SpecKind, page_bytes: int, *, block_size: int = 16, window: int | None = None) -> LayerSpec:
-    return LayerSpec(layer=layer, kind=kind, block_size=block_size, page_bytes=page_bytes, window=window)
+    return LayerSpec(layers=(layer,), kind=kind, block_size=block_size, page_bytes=page_bytes, window=window)
 
 
 def test_one_token_of_llama_8b_takes_128_kib() -> None:
@@ -92,7 +92,18 @@ def test_stages_take_the_rest_before_the_last(layers: int, stages: int, expected
 def test_nearly_equal_buckets_are_padded_rather_than_cut() -> None:
     full = [spec(index, SpecKind.FULL, 64) for index in range(13)]
     sliding = [spec(index, SpecKind.SLIDING, 64, window=128) for index in range(13, 25)]
-    assert [len(group.specs) for group in group_layers(full + sliding, hybrid=True)] == [13, 12]
+    assert [group.count for group in group_layers(full + sliding, hybrid=True)] == [13, 12]
+
+
+def test_layers_are_dealt_to_groups_in_turn_whatever_kind_they_are_named_with() -> None:
+    full = LayerSpec(layers=(5, 11), kind=SpecKind.FULL, block_size=16, page_bytes=64)
+    sliding = (
+        LayerSpec(layers=(0, 2, 6), kind=SpecKind.SLIDING, block_size=16, page_bytes=64, window=128),
+        LayerSpec(layers=(1, 4, 8), kind=SpecKind.SLIDING, block_size=16, page_bytes=64, window=128),
+    )
+    groups = group_layers([*sliding, full], hybrid=True)
+    held = [sorted(layer for spec in group.specs for layer in spec.layers) for group in groups]
+    assert held == [[0, 4], [1, 6], [2, 8], [5, 11]]
 
 
 def test_smaller_pages_take_more_tokens_where_that_divides() -> None:

@@ -12,6 +12,7 @@ from vllm_operator.models.weights.totals import (
     parameters,
     weigh,
     weights_by_stage,
+    what_weights_depend_on,
 )
 
-__all__ = ["Weighing", "WeightBytes", "parameters", "weigh", "weights_by_stage"]
+__all__ = ["Weighing", "WeightBytes", "parameters", "weigh", "weights_by_stage", "what_weights_depend_on"]

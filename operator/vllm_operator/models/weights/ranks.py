@@ -6,6 +6,7 @@ Sources, vLLM 0.33: `model_executor/layers/linear.py`, `vocab_parallel_embedding
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -89,7 +90,8 @@ def bytes_per_stage(
     start = 0
     counts = ranks.stages.layers(len(blueprint.layers))
     for stage, count in enumerate(counts):
-        total = sum(ledger.layer(blueprint.layers[index], index) for index in alike[start : start + count])
+        held = Counter(alike[start : start + count])
+        total = sum(number * ledger.layer(blueprint.layers[index], index) for index, number in held.items())
         is_first, is_last = stage == 0, stage == ranks.stages.count - 1
         if is_first:
             total += first

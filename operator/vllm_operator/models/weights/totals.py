@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ from vllm_operator.models.weights.ranks import (
 from vllm_operator.models.weights.tensors import tensor_bytes_per_stage
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Hashable, Mapping
 
     from vllm_operator.models.facts import CheckpointFacts, Device, ModelFacts
     from vllm_operator.models.settings import ResolvedSettings
@@ -69,7 +70,10 @@ def weights_by_stage(
     stages = weighing.bytes_per_stage(ranks, dtype=resolved.dtype)
     runtime = resolved.quantization if weighing.rules.method is None else None
     loading = weighing if runtime is None else _recent_weighing(facts, runtime)
-    loaded = loading.bytes_per_stage(replace(ranks, padding=kernel_padding(device)), dtype=resolved.dtype)
+    served = ranks if kernel_padding(device) == ranks.padding else replace(ranks, padding=kernel_padding(device))
+    loaded = stages
+    if loading is not weighing or served is not ranks:
+        loaded = loading.bytes_per_stage(served, dtype=resolved.dtype)
     basis = FactsBasis.CONFIG
     if checkpoint is not None and checkpoint.tensors and loading.exact:
         basis = checkpoint.basis
@@ -90,13 +94,12 @@ def weights_by_stage(
     )
     if resolved.speculative is None or drafter_of(resolved.speculative) is Drafter.NOTHING:
         return weights
-    served = replace(ranks, padding=kernel_padding(device))
     draft = loading.draft_bytes(facts, resolved.speculative, served, dtype=resolved.dtype)
     last = replace(weights[-1], loaded_bytes=weights[-1].loaded_bytes + draft, exact=False)
     return (*weights[:-1], last)
 
 
-_WEIGHINGS: Recent[Weighing] = Recent(capacity=64)
+_WEIGHINGS: Recent[Weighing] = Recent(capacity=256)
 """Models as their configs describe them: the same for every way to divide one over GPUs."""
 
 
@@ -111,6 +114,21 @@ def _weighing(facts: ModelFacts, runtime: str | None) -> Weighing:
     has_lm_head = facts.checkpoint.has_lm_head if facts.checkpoint else None
     weighing = weigh(facts.config, hf_quant_config=facts.hf_quant_config, has_lm_head=has_lm_head)
     return weighing if facts.generates else weighing.without_head()
+
+
+def what_weights_depend_on(resolved: ResolvedSettings, device: Device) -> Hashable:
+    """Settings that are equal in this, on such a device, make `weights_by_stage` equal."""
+    return (
+        resolved.tensor_parallel_size,
+        resolved.stages,
+        resolved.data_parallel_size,
+        resolved.enable_expert_parallel,
+        _deals_tokens_to_ranks(resolved),
+        dtype_bytes(resolved.dtype),
+        resolved.quantization,
+        _capability_major(device),
+        repr(resolved.speculative) if resolved.speculative else None,
+    )
 
 
 _TOKENS_DEALT_SINCE = (0, 11, 0)
@@ -190,10 +208,12 @@ def _capability_major(device: Device | None) -> int:
     if device is None:
         return _HOPPER_MAJOR
     major = (device.compute_capability or "").partition(".")[0]
-    if major.isdecimal():
-        return int(major)
-    product = (device.product or "").upper()
-    known = [major for name, major in _MAJOR_BY_PRODUCT if name in product]
+    return int(major) if major.isdecimal() else _major_by_product(device.product or "")
+
+
+@functools.lru_cache(maxsize=256)
+def _major_by_product(product: str) -> int:
+    known = [major for name, major in _MAJOR_BY_PRODUCT if name in product.upper()]
     return known[-1] if known else 8
 
 
