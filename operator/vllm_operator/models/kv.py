@@ -209,7 +209,7 @@ def kv_groups(facts: ModelFacts, resolved: ResolvedSettings) -> tuple[KvGroup, .
             "decode_context_parallel_size", "vLLM supports it only where every layer sees everything"
         )
     groups = group_layers(specs, hybrid=resolved.hybrid_kv_cache_manager)
-    stage_of = resolved.stages.of_layers(len(facts.caches))
+    stage_of = resolved.stages.of_layers(len(facts.caches)) if resolved.stages.count > 1 else ()
     return tuple(_kv_group(group, stage_of, resolved) for group in groups)
 
 

@@ -106,17 +106,18 @@ def _recent_question(facts: ModelFacts, settings: EngineSettings, devices: Devic
 def _question(facts: ModelFacts, settings: EngineSettings, devices: Devices) -> _Question | tuple[str, ...]:
     device = devices.smallest
     try:
-        resolved: ResolvedSettings | None = resolve_settings(facts, settings, device)
+        resolved = resolve_settings(facts, settings, device)
+        layout = recent_layout(facts, resolved)
     except ModelConfigError:
-        resolved = None
-    problems = parallelism_problems(facts, settings) + setting_problems(facts, settings, device, resolved=resolved)
-    if problems or resolved is None:
+        return parallelism_problems(facts, settings) + setting_problems(facts, settings, device)
+    problems = parallelism_problems(facts, settings) + setting_problems(facts, settings, device, laid_out=resolved)
+    if problems:
         return problems
     weights = recent_weights(facts, resolved, device)
     constants = constants_as_set(constants_for(resolved.version), resolved)
     return _Question(
         resolved=resolved,
-        layout=recent_layout(facts, resolved),
+        layout=layout,
         weights=weights,
         stages=memory_by_stage(facts, resolved, device, weights, constants, stage_devices=devices.of_stages),
     )

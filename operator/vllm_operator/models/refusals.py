@@ -9,7 +9,7 @@ import re
 from typing import TYPE_CHECKING
 
 from vllm_operator.models.parse import language_config
-from vllm_operator.models.validity import kernel_problems
+from vllm_operator.models.validity import kernel_problems, problems_of_laid_out
 from vllm_operator.models.weights.fields import integer
 
 if TYPE_CHECKING:
@@ -20,10 +20,16 @@ _BEFORE_AMPERE = re.compile(r"\b(t4|v100|p100|rtx 20\d\d|2080|1080|titan rtx|qua
 
 
 def setting_problems(
-    facts: ModelFacts, settings: EngineSettings, device: Device, *, resolved: ResolvedSettings | None = None
+    facts: ModelFacts, settings: EngineSettings, device: Device, *, laid_out: ResolvedSettings | None = None
 ) -> tuple[str, ...]:
-    """Return why vLLM would refuse these settings (`resolved` where the caller has them); empty when it would not."""
-    problems = [*kernel_problems(facts, settings, device, resolved=resolved)]
+    """Return why vLLM would refuse these settings; empty when it would not.
+
+    `laid_out` are the same settings for a caller that has resolved them and knows the layout of their caches.
+    """
+    if laid_out is not None:
+        problems = [*problems_of_laid_out(facts, laid_out, device)]
+    else:
+        problems = [*kernel_problems(facts, settings, device)]
     utilization = settings.gpu_memory_utilization
     if utilization is not None and not 0 < utilization <= 1:
         problems.append(f"gpu_memory_utilization {utilization:g} is not above 0 and at most 1")

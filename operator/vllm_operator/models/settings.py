@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from vllm_operator.models.block_sizes import checkpoint_blocks, hybrid_block_tokens, kernel_block_tokens
+from vllm_operator.models.bounded_memory import Recent
 from vllm_operator.models.cache_kinds import cache_kinds
 from vllm_operator.models.caches import AttentionCache, LatentCache, PackedCache, StateCache
 from vllm_operator.models.gpu_generation import AMPERE, HOPPER, capability_of, is_datacenter_blackwell
@@ -80,20 +81,10 @@ def resolve_settings(facts: ModelFacts, settings: EngineSettings, device: Device
         ModelConfigError: the KV cache's data type is not known here.
     """
     version = parse_version(settings.version)
-    capability = capability_of(device)
     length = settings.max_model_len or facts.default_max_model_len or facts.max_model_len
     tokens, sequences = _batch_limits(facts, settings, device, version, length)
-    dtype = _run_dtype(facts, settings.dtype, capability)
-    widths = Widths(
-        tensor_parallel_size=settings.tensor_parallel_size,
-        dtype=dtype,
-        kv_cache_dtype=_kv_cache_dtype(facts, settings, capability),
-        state_dtype=_flag_text(settings.flags, "mamba_ssm_cache_dtype"),
-        conv_dtype=_flag_text(settings.flags, "mamba_cache_dtype"),
-        drafted_tokens=_speculative_tokens(settings),
-    )
-    caches_prefixes = _caches_prefixes(facts, settings, version)
-    blocks = _blocks(facts, settings, widths, capability, keeps_states=caches_prefixes, length=length)
+    kernels = _recent_kernels(facts, settings, version, capability_of(device))
+    widths, blocks = kernels.widths, kernels.blocks
     return ResolvedSettings(
         version=version,
         tensor_parallel_size=settings.tensor_parallel_size,
@@ -106,23 +97,78 @@ def resolve_settings(facts: ModelFacts, settings: EngineSettings, device: Device
         max_num_seqs=sequences,
         max_num_batched_tokens=tokens,
         gpu_memory_utilization=settings.gpu_memory_utilization or default_gpu_memory_utilization(version),
-        dtype=dtype,
+        dtype=widths.dtype,
         kv_cache_dtype=widths.kv_cache_dtype,
         quantization=settings.quantization or facts.quantization,
         block_size=blocks.tokens,
         enforce_eager=settings.enforce_eager,
-        enable_prefix_caching=caches_prefixes,
+        enable_prefix_caching=kernels.caches_prefixes,
         max_in_flight_tokens=_batches_in_flight(facts, settings, version) * tokens,
         hybrid_kv_cache_manager=settings.flags.get("disable_hybrid_kv_cache_manager") is not True,
         max_num_encoder_input_tokens=tokens if facts.is_encoder_decoder else 0,
         widths=widths,
         state_blocks=blocks.state_blocks,
-        state_block_size=blocks.state_tokens,
+        state_block_size=length if blocks.state_tokens is None else blocks.state_tokens,
         state_page_bytes=blocks.state_page_bytes,
         speculative=settings.speculative,
         lora=settings.lora,
         flags=settings.flags,
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Blocks:
+    tokens: int
+    state_blocks: int
+    state_tokens: int | None
+    """None: as many as the longest sequence has."""
+    state_page_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kernels:
+    """What follows from the model, the GPU and the data types, whatever the lengths."""
+
+    widths: Widths
+    caches_prefixes: bool
+    blocks: _Blocks
+
+
+_KERNELS: Recent[_Kernels] = Recent(capacity=16384)
+
+
+def _recent_kernels(
+    facts: ModelFacts, settings: EngineSettings, version: EngineVersion, capability: Capability
+) -> _Kernels:
+    """`_kernels`, remembered: rows and searches ask of the same ones at many lengths."""
+    key = (
+        version.release >= _HYBRID_PREFIXES_SINCE,
+        capability,
+        settings.tensor_parallel_size,
+        settings.dtype,
+        settings.kv_cache_dtype,
+        settings.block_size,
+        _speculative_tokens(settings),
+        *((repr(settings.flags.get(name)) for name in _KERNEL_FLAGS) if settings.flags else ()),
+    )
+    return _KERNELS.get(facts, key, lambda: _kernels(facts, settings, version, capability))
+
+
+_KERNEL_FLAGS: Final = ("mamba_ssm_cache_dtype", "mamba_cache_dtype", "enable_prefix_caching")
+
+
+def _kernels(facts: ModelFacts, settings: EngineSettings, version: EngineVersion, capability: Capability) -> _Kernels:
+    widths = Widths(
+        tensor_parallel_size=settings.tensor_parallel_size,
+        dtype=_run_dtype(facts, settings.dtype, capability),
+        kv_cache_dtype=_kv_cache_dtype(facts, settings, capability),
+        state_dtype=_flag_text(settings.flags, "mamba_ssm_cache_dtype"),
+        conv_dtype=_flag_text(settings.flags, "mamba_cache_dtype"),
+        drafted_tokens=_speculative_tokens(settings),
+    )
+    caches_prefixes = _caches_prefixes(facts, settings, version)
+    blocks = _blocks(facts, settings, widths, capability, keeps_states=caches_prefixes)
+    return _Kernels(widths=widths, caches_prefixes=caches_prefixes, blocks=blocks)
 
 
 def _batch_limits(
@@ -177,22 +223,8 @@ _HYBRID_PREFIXES_SINCE: Final = (0, 20, 0)
 """Releases before left prefix caching off for models with states unless asked (`is_prefix_caching_supported`)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Blocks:
-    tokens: int
-    state_blocks: int
-    state_tokens: int
-    state_page_bytes: int
-
-
 def _blocks(
-    facts: ModelFacts,
-    settings: EngineSettings,
-    widths: Widths,
-    capability: Capability,
-    *,
-    keeps_states: bool,
-    length: int,
+    facts: ModelFacts, settings: EngineSettings, widths: Widths, capability: Capability, *, keeps_states: bool
 ) -> _Blocks:
     """Return the block sizes, states included: vllm/platforms/interface.py `update_block_size_for_backend`."""
     kinds = cache_kinds(facts)
@@ -209,7 +241,7 @@ def _blocks(
     return _Blocks(
         tokens=tokens,
         state_blocks=state_blocks + drafts,
-        state_tokens=tokens if keeps_states else length,
+        state_tokens=tokens if keeps_states else None,
         state_page_bytes=tokens * _token_bytes(growing, widths) if growing else 0,
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from vllm_operator.models.bounded_memory import Recent
 from vllm_operator.models.cache_kinds import cache_kinds
 from vllm_operator.models.caches import AttentionCache, LatentCache, StateCache
 from vllm_operator.models.errors import ModelConfigError
@@ -34,6 +35,20 @@ _PLUGINS_SINCE: Final = (0, 33, 0)
 
 def parallelism_problems(facts: ModelFacts, settings: EngineSettings | ResolvedSettings) -> tuple[str, ...]:
     """Return why vLLM would refuse these sizes; empty when it would not."""
+    key = (
+        settings.tensor_parallel_size,
+        settings.pipeline_parallel_size,
+        settings.decode_context_parallel_size,
+        settings.enable_expert_parallel,
+        repr(settings.flags) if settings.flags else None,
+    )
+    return _PROBLEMS.get(facts, key, lambda: _parallelism_problems(facts, settings))
+
+
+_PROBLEMS: Recent[tuple[str, ...]] = Recent(capacity=2048)
+
+
+def _parallelism_problems(facts: ModelFacts, settings: EngineSettings | ResolvedSettings) -> tuple[str, ...]:
     problems = [*_head_problems(facts, settings.tensor_parallel_size)]
     problems += _state_problems(facts, settings.tensor_parallel_size)
     problems += _quantized_group_problems(facts, settings.tensor_parallel_size)
@@ -54,19 +69,31 @@ def _release(settings: EngineSettings | ResolvedSettings) -> EngineVersion:
     return settings.version if isinstance(settings, ResolvedSettings) else parse_version(settings.version)
 
 
-def kernel_problems(
-    facts: ModelFacts, settings: EngineSettings, device: Device, *, resolved: ResolvedSettings | None = None
-) -> tuple[str, ...]:
-    """Return why no kernel of vLLM could run this model with these settings on this GPU; empty when one can.
-
-    `resolved` are the same settings for a caller that has them.
-    """
+def kernel_problems(facts: ModelFacts, settings: EngineSettings, device: Device) -> tuple[str, ...]:
+    """Return why no kernel of vLLM could run this model with these settings on this GPU; empty when one can."""
     try:
-        resolved = resolved or resolve_settings(facts, settings, device)
+        resolved = resolve_settings(facts, settings, device)
         recent_layout(facts, resolved)
     except ModelConfigError as error:
         return (str(error),)
-    return tuple(_kernel_problems(facts, resolved, device))
+    return problems_of_laid_out(facts, resolved, device)
+
+
+def problems_of_laid_out(facts: ModelFacts, resolved: ResolvedSettings, device: Device) -> tuple[str, ...]:
+    """`kernel_problems` of settings whose caches are known to have a layout."""
+    method = resolved.quantization
+    key = (
+        device.product,
+        device.compute_capability,
+        resolved.dtype,
+        resolved.kv_cache_dtype,
+        method,
+        resolved.version if method in _LEFT_FOR_PLUGINS else None,
+    )
+    return _KERNEL_PROBLEMS.get(facts, key, lambda: tuple(_kernel_problems(facts, resolved, device)))
+
+
+_KERNEL_PROBLEMS: Recent[tuple[str, ...]] = Recent(capacity=2048)
 
 
 def _kernel_problems(facts: ModelFacts, resolved: ResolvedSettings, device: Device) -> Iterator[str]:

@@ -47,22 +47,25 @@ def widths_of(facts: ModelFacts, resolved: ResolvedSettings) -> Widths:
         mla_heads=heads // tensor if latent else 0,
         mla_head_width=integer(config, "qk_nope_head_dim") + integer(config, "v_head_dim") if latent else 0,
         layers=facts.num_layers,
-        element_bytes=_ELEMENT_BYTES.get(resolved.dtype, 2),
+        element_bytes=_element_bytes(resolved),
         encoder=encoder_widths(facts, resolved),
     )
 
 
-_RECENT: Recent[Widths] = Recent(capacity=512)
+def _element_bytes(resolved: ResolvedSettings) -> int:
+    return _ELEMENT_BYTES.get(resolved.dtype, 2)
+
+
+_RECENT: Recent[Widths] = Recent(capacity=2048)
 
 
 def recent_widths(facts: ModelFacts, resolved: ResolvedSettings) -> Widths:
     """`widths_of`, remembered: a search over settings asks for the same ones again and again."""
     key = (
         resolved.tensor_parallel_size,
-        resolved.data_parallel_size,
-        resolved.enable_expert_parallel,
-        resolved.dtype,
-        repr(resolved.flags) if resolved.flags else None,
+        (resolved.data_parallel_size, resolved.enable_expert_parallel) if facts.num_experts else None,
+        _element_bytes(resolved),
+        repr(resolved.flags) if facts.is_multimodal and resolved.flags else None,
     )
     return _RECENT.get(facts, key, lambda: widths_of(facts, resolved))
 

@@ -13,7 +13,7 @@ from vllm_operator.models.weights.blueprints import blueprint
 from vllm_operator.models.weights.drafts import draft_layers, second_model_bytes
 from vllm_operator.models.weights.fields import section, text
 from vllm_operator.models.weights.formats import ExpertPadding, bytes_per_weight
-from vllm_operator.models.weights.modules import Vocabulary
+from vllm_operator.models.weights.modules import Experts, Vocabulary
 from vllm_operator.models.weights.quantization import deepseek_v4_rules, quantization_rules
 from vllm_operator.models.weights.ranks import (
     Ranks,
@@ -67,13 +67,11 @@ def weights_by_stage(
         return _from_parameter_count(facts, resolved, ranks)
     checkpoint = facts.checkpoint
     weighing = _recent_weighing(facts)
-    stages = weighing.bytes_per_stage(ranks, dtype=resolved.dtype)
+    stages = _recent_bytes(facts, None, ranks, dtype=resolved.dtype)
     runtime = resolved.quantization if weighing.rules.method is None else None
     loading = weighing if runtime is None else _recent_weighing(facts, runtime)
     served = ranks if kernel_padding(device) == ranks.padding else replace(ranks, padding=kernel_padding(device))
-    loaded = stages
-    if loading is not weighing or served is not ranks:
-        loaded = loading.bytes_per_stage(served, dtype=resolved.dtype)
+    loaded = _recent_bytes(facts, runtime, served, dtype=resolved.dtype)
     basis = FactsBasis.CONFIG
     if checkpoint is not None and checkpoint.tensors and loading.exact:
         basis = checkpoint.basis
@@ -106,6 +104,18 @@ _WEIGHINGS: Recent[Weighing] = Recent(capacity=256)
 def _recent_weighing(facts: ModelFacts, runtime: str | None = None) -> Weighing:
     """The model's weighing, remembered; with `runtime`, quantized in that way while it is loaded."""
     return _WEIGHINGS.get(facts, runtime, lambda: _weighing(facts, runtime))
+
+
+_BYTES: Recent[tuple[int, ...]] = Recent(capacity=4096)
+
+
+def _recent_bytes(facts: ModelFacts, runtime: str | None, ranks: Ranks, *, dtype: str) -> tuple[int, ...]:
+    """Bytes of each stage, remembered by what makes a difference to that model."""
+    weighing = _recent_weighing(facts, runtime)
+    if not weighing.has_experts:
+        ranks = Ranks(tensor=ranks.tensor, stages=ranks.stages)
+    key = runtime, ranks, dtype_bytes(dtype)
+    return _BYTES.get(facts, key, lambda: weighing.bytes_per_stage(ranks, dtype=dtype))
 
 
 def _weighing(facts: ModelFacts, runtime: str | None) -> Weighing:
@@ -225,10 +235,13 @@ class Weighing:
     rules: QuantizationRules
     alike: tuple[int, ...] = field(init=False, compare=False, repr=False)
     """As `alike_layers` says."""
+    has_experts: bool = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         """Ask the rules for the names of the layers once."""
         object.__setattr__(self, "alike", alike_layers(self.blueprint, self.rules))
+        modules = (module for index in set(self.alike) for module in self.blueprint.layers[index])
+        object.__setattr__(self, "has_experts", any(isinstance(module, Experts) for module in modules))
 
     @property
     def exact(self) -> bool:
