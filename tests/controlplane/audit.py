@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,10 @@ LEASES = "leases"
 SERVER_ERRORS = 500
 """The first code that says that the server, not the request, is at fault."""
 OVERLOADED = frozenset({408, 429})
+
+
+class LogReplaced(AssertionError):
+    """The log is shorter than what has been read of it: another file has its name, and requests were missed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,8 +73,15 @@ class AuditTrail:
         self._offset = self.path.stat().st_size
 
     def read(self) -> list[Request]:
-        """Return the requests that have been logged by now."""
+        """Return the requests that have been logged by now.
+
+        Raises:
+            LogReplaced: requests are missing, as the API server has begun a new file.
+        """
         with self.path.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            if size < self._offset:
+                raise LogReplaced(f"{self.path} has {size} bytes, of which {self._offset} were read: it was rotated")
             log.seek(self._offset)
             added = log.read()
         whole = added[: added.rfind(b"\n") + 1]

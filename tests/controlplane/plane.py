@@ -41,6 +41,8 @@ KWOK_STAGES = (
 """KWOK's own stages; `stages/` beside this file has ours, which replace its `pod-ready`."""
 
 COLLECTORS = ("garbage-collector-controller", "namespace-controller")
+AUDIT_LOG_MEGABYTES = 1_000_000
+"""Never reached: at its 100 by default the API server begins a new file, and what has not been read yet is missed."""
 
 _PR_SET_PDEATHSIG = 1
 
@@ -240,7 +242,11 @@ class ControlPlane:
             policy.write_text(
                 "apiVersion: audit.k8s.io/v1\nkind: Policy\nomitStages: [RequestReceived]\nrules: [{level: Metadata}]\n"
             )
-            arguments += [f"--audit-policy-file={policy}", f"--audit-log-path={self.audit_log}"]
+            arguments += [
+                f"--audit-policy-file={policy}",
+                f"--audit-log-path={self.audit_log}",
+                f"--audit-log-maxsize={AUDIT_LOG_MEGABYTES}",
+            ]
         return arguments
 
     def _controller_manager_arguments(self) -> list[str]:
