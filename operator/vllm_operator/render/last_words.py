@@ -12,6 +12,7 @@ revision of the pods, rolls back with it, and needs no object of its own.
 from __future__ import annotations
 
 import json
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from vllm_operator.render.labels import LOGGING_ANNOTATION
@@ -31,6 +32,7 @@ LEVEL_VARIABLE: Final = "VLLM_LOGGING_LEVEL"
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
+@cache
 def logging_config(level: str = "INFO") -> str:
     """Return the file that VLLM_LOGGING_CONFIG_PATH names.
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import ssl
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import aiohttp
 
 from vllm_operator import __version__
 from vllm_operator.render.labels import MANAGER
-from vllm_operator.runtime.answers import ApiResponse
+from vllm_operator.runtime.answers import answers_without_echoes
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
 
 
 class NoCluster(OSError):
@@ -42,13 +45,16 @@ def agent_of(pod_name: str) -> str:
     return f"{MANAGER}/{__version__} {pod_name}"
 
 
-def open_session(agent: str) -> tuple[str, aiohttp.ClientSession]:
-    """Return the API server's address, and a session for Kopf with the credentials of this moment."""
+def open_session(agent: str, *, is_known: Callable[[Mapping[str, Any]], bool]) -> tuple[str, aiohttp.ClientSession]:
+    """Return the API server's address, and a session for Kopf with the credentials of this moment.
+
+    `is_known`: whether an object that a watch shows as modified is no news.
+    """
     configuration = load_configuration()
     session = aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(ssl=transport_security(configuration), limit=0),
         headers={"User-Agent": agent, **authorization(configuration)},
-        response_class=ApiResponse,
+        response_class=answers_without_echoes(is_known),
         proxy=configuration.proxy,
     )
     return configuration.host, session

@@ -102,6 +102,11 @@ def registry(
     handlers = kopf.OperatorRegistry()
     listings = _Listings()
 
+    def is_known(obj: Mapping[str, Any]) -> bool:
+        # Also what is left out was a watch's event, after which a listing is a later one.
+        listings.again("MODIFIED", obj["metadata"]["uid"])
+        return resources.has(obj)
+
     @kopf.on.startup(registry=handlers)
     async def configure(settings: kopf.OperatorSettings, **_: Any) -> None:
         configure_kopf(settings)
@@ -110,7 +115,7 @@ def registry(
 
     @kopf.on.login(registry=handlers)
     async def login(**_: Any) -> kopf.AiohttpSession:
-        server, session = open_session(agent_of(settings.pod_name))
+        server, session = open_session(agent_of(settings.pod_name), is_known=is_known)
         return kopf.AiohttpSession(server=server, aiohttp_session=session)
 
     @kopf.on.cleanup(registry=handlers)

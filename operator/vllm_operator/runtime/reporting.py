@@ -13,7 +13,6 @@ from vllm_operator.api import conditions as reasons
 from vllm_operator.api.conditions import find_condition
 from vllm_operator.api.status import VLLMDeploymentStatus
 from vllm_operator.api.v1alpha1 import API_VERSION, KIND
-from vllm_operator.runtime.children import version_of
 from vllm_operator.runtime.desired import workload_kind
 from vllm_operator.runtime.earlier_crd import UndeclaredFields
 from vllm_operator.runtime.events import tellings
@@ -101,7 +100,7 @@ class Reporter:
             return
         if manifest["status"] is not written:
             text = canonical(manifest["status"])
-        shared.resources.wrote_status(key, version_of(answer), text)
+        shared.resources.wrote_status(key, answer, manifest["status"], text)
         ready = find_condition(status.conditions, reasons.READY)
         _LOGGER.info(
             "status written",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
+
+from pydantic_core import from_json
 
 from vllm_operator.runtime.children import version_of
 from vllm_operator.runtime.standings import standing_of
@@ -43,7 +45,7 @@ class StoredResource:
 
     def body(self) -> dict[str, Any]:
         """Return the object without its status."""
-        body: dict[str, Any] = json.loads(zlib.decompress(self.packed))
+        body: dict[str, Any] = from_json(zlib.decompress(self.packed), cache_strings="keys")
         return body
 
 
@@ -93,11 +95,25 @@ class Resources:
         known = self._known.get(key)
         return known.status if known is not None else NO_STATUS
 
-    def wrote_status(self, key: str, version: int | None, status: str) -> None:
-        """Note a status that was written and came back with this resourceVersion."""
-        known = self._known.get(key)
-        if known is not None and version is not None and (known.version is None or known.version < version):
-            self._written[key] = (known.uid, version, _compressed(status))
+    def wrote_status(self, key: str, answer: Mapping[str, Any], status: Mapping[str, Any], text: str) -> None:
+        """Note a status that was written, `text` in canonical form; `answer` has the object's metadata since.
+
+        Where nothing else has changed meanwhile, that is all of the object, and the watch's echo of it is no news.
+        """
+        known, version = self._known.get(key), version_of(answer)
+        if known is None or version is None or not (known.version is None or known.version < version):
+            return
+        written = _compressed(text)
+        if _same_spec(answer["metadata"], known):
+            self._known[key] = replace(known, version=version, status=written, standing=standing_of(status))
+            self._written.pop(key, None)
+        else:
+            self._written[key] = (known.uid, version, written)
+
+    def has(self, obj: Mapping[str, Any]) -> bool:
+        """Whether an object is known as it is, in this very version."""
+        known, version = self._known.get(key_of(obj)), version_of(obj)
+        return known is not None and version is not None and (known.uid, known.version) == (_uid_of(obj), version)
 
     def upsert(self, obj: Mapping[str, Any]) -> str | None:
         """Take an object; returns its key when it has to be looked at."""
@@ -171,27 +187,40 @@ def key_of(obj: Mapping[str, Any]) -> str:
 
 def _stored(obj: Mapping[str, Any], known: StoredResource | None, status_known: bytes) -> StoredResource:
     metadata, version = obj["metadata"], version_of(obj)
-    uid, generation, deleting = (
-        str(metadata.get("uid") or ""),
-        int(metadata.get("generation") or 0),
-        "deletionTimestamp" in metadata,
-    )
     packed = None
-    if known is not None and known.uid == uid:
+    if known is not None and known.uid == _uid_of(obj):
         if version is not None and known.version == version:
             return known
-        if generation and (known.generation, known.deleting) == (generation, deleting):
+        if _same_spec(metadata, known):
             packed = known.packed
     status = obj.get("status") or {}
     return StoredResource(
-        uid=uid,
-        generation=generation,
+        uid=_uid_of(obj),
+        generation=_generation_of(metadata),
         version=version,
-        deleting=deleting,
+        deleting="deletionTimestamp" in metadata,
         status=_compressed_unless(status_known, canonical(status)),
         standing=standing_of(status),
         packed=packed if packed is not None else _compressed(json.dumps(_body(obj))),
     )
+
+
+def _same_spec(metadata: Mapping[str, Any], known: StoredResource) -> bool:
+    """Whether metadata is of an object that differs from the known one in nothing but its status.
+
+    An object without a generation says nothing about its spec.
+    """
+    generation = _generation_of(metadata)
+    told = (str(metadata.get("uid") or ""), generation, "deletionTimestamp" in metadata)
+    return generation > 0 and told == (known.uid, known.generation, known.deleting)
+
+
+def _uid_of(obj: Mapping[str, Any]) -> str:
+    return str(obj["metadata"].get("uid") or "")
+
+
+def _generation_of(metadata: Mapping[str, Any]) -> int:
+    return int(metadata.get("generation") or 0)
 
 
 def _body(obj: Mapping[str, Any]) -> dict[str, Any]:

@@ -43,8 +43,11 @@ _LONGEST_MESSAGE: Final = 8000
 
 DECIMALS: Final = 3
 """Of GiB and per cent in the status: a MiB is 0.001 GiB."""
-_PERHAPS_WHOLE: Final = re.compile(r"[:,\[]-?\d[\d.]*(?:\.0|e[+-]?\d+)[,\]}]")
-"""A number of compact JSON that Python writes as a fraction and that may be whole; in a text it does no harm."""
+_PERHAPS_WHOLE: Final = (re.compile(r"\.0[,\]}]"), re.compile(r"e\+\d+[,\]}]"))
+"""How a number of compact JSON ends that Python writes as a fraction and that is whole; in a text it does no harm.
+
+Two that begin with what is constant: a search for either is eight times as fast as one for both.
+"""
 
 
 _IN_THE_CLUSTER: Final = frozenset({reasons.APPLIED, reasons.APPLIED_IN_PART, reasons.PART_NOT_WORKING, reasons.STALE})
@@ -329,11 +332,15 @@ def as_written(status: VLLMDeploymentStatus) -> dict[str, Any]:
     return {key: _rounded(value) for key, value in written.items()}
 
 
+_HAS_DIGITS: Final = frozenset({dict, list, float})
+"""Types of JSON in which there is something to round; each of the others would be a call for nothing."""
+
+
 def _rounded(value: object) -> object:
     if isinstance(value, dict):
-        return {key: item if type(item) is str else _rounded(item) for key, item in value.items()}
+        return {key: _rounded(item) if type(item) in _HAS_DIGITS else item for key, item in value.items()}
     if isinstance(value, list):
-        return [item if type(item) is str else _rounded(item) for item in value]
+        return [_rounded(item) if type(item) in _HAS_DIGITS else item for item in value]
     if isinstance(value, float):
         rounded = round(value, DECIMALS)
         return int(rounded) if rounded.is_integer() else rounded
@@ -343,11 +350,10 @@ def _rounded(value: object) -> object:
 def canonical(status: object) -> str:
     """Return a status as text in which equal statuses are equal: 80.0 comes back from the API server as 80."""
     text = _dumped(status)
-    return _dumped(_whole(status)) if _PERHAPS_WHOLE.search(text) else text
+    return _dumped(_whole(status)) if any(ending.search(text) for ending in _PERHAPS_WHOLE) else text
 
 
-def _dumped(status: object) -> str:
-    return json.dumps(status, sort_keys=True, separators=(",", ":"))
+_dumped: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":")).encode
 
 
 def _whole(value: object) -> object:

@@ -12,7 +12,14 @@ from aiohttp.test_utils import TestServer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_operator.runtime.answers import DEEPEST, ApiResponse, NotJson, parse_json, shallow
+from vllm_operator.runtime.answers import (
+    DEEPEST,
+    ApiResponse,
+    NotJson,
+    answers_without_echoes,
+    parse_json,
+    shallow,
+)
 
 KUBERNETES_LIMIT = 10_000
 """`sigs.k8s.io/json`: maxNestingDepth."""
@@ -62,13 +69,19 @@ def test_what_is_cut_is_what_is_too_deep_and_nothing_else(value: Any, deepest: i
     assert json.loads(shallow(json.dumps(value).encode(), deepest)) == cut(value, deepest)
 
 
+@given(value=JSON)
+def test_what_is_not_deep_is_read_as_python_reads_it(value: Any) -> None:
+    text = json.dumps(value).encode()
+    assert parse_json(text) == json.loads(text) == value
+
+
 @pytest.mark.parametrize("text", [b"", b"<html>", b'{"a":', b"\xff", b'{"a":' * KUBERNETES_LIMIT])
 def test_what_is_no_json_is_called_so(text: bytes) -> None:
     with pytest.raises(NotJson):
         parse_json(text)
 
 
-async def _streamed(*lines: bytes) -> list[bytes]:
+async def _streamed(*lines: bytes, response_class: type[ApiResponse] = ApiResponse) -> list[bytes]:
     """Return what a client of a watch that sends these lines gets."""
 
     async def watch(request: web.Request) -> web.StreamResponse:
@@ -83,7 +96,7 @@ async def _streamed(*lines: bytes) -> list[bytes]:
     application.router.add_get("/", watch)
     async with (
         TestServer(application) as server,
-        ClientSession(response_class=ApiResponse) as session,
+        ClientSession(response_class=response_class) as session,
         session.get(server.make_url("/?watch=true")) as response,
     ):
         chunks = [chunk async for chunk in response.content.iter_chunked(2**20)]
@@ -96,6 +109,39 @@ async def test_events_of_a_watch_are_cut_before_anybody_parses_them() -> None:
     first, second = await _streamed(event, small)
     assert depth_of(json.loads(first)) == DEEPEST
     assert second == small
+
+
+def event(kind: str, name: str, version: int) -> bytes:
+    obj = {"metadata": {"name": name, "resourceVersion": str(version), "annotations": {"resourceVersion": "7"}}}
+    return json.dumps({"type": kind, "object": obj}, separators=(",", ":")).encode()
+
+
+async def test_an_object_that_is_known_as_it_is_comes_as_a_bookmark() -> None:
+    lines = [
+        event("ADDED", "ours", 7),
+        event("MODIFIED", "ours", 7),
+        event("MODIFIED", "ours", 8),
+        event("MODIFIED", "other", 9),
+        event("DELETED", "ours", 7),
+    ]
+    found = await _streamed(
+        *lines,
+        response_class=answers_without_echoes(
+            lambda obj: (obj["metadata"]["name"], obj["metadata"]["resourceVersion"]) == ("ours", "7")
+        ),
+    )
+    bookmark = json.loads(found[1])
+    assert bookmark == {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "7"}}}
+    assert [found[0], *found[2:]] == [lines[0], *lines[2:]]
+
+
+async def test_nothing_is_known_where_nobody_says_so() -> None:
+    assert await _streamed(event("MODIFIED", "ours", 7)) == [event("MODIFIED", "ours", 7)]
+
+
+async def test_an_event_that_is_cut_off_in_a_whole_line_is_a_broken_connection() -> None:
+    with pytest.raises(ClientPayloadError):
+        await _streamed(event("MODIFIED", "ours", 7)[:-9])
 
 
 async def test_a_page_in_the_place_of_a_watch_is_a_broken_connection() -> None:

@@ -106,11 +106,66 @@ def test_labels_of_a_resource_concern_nobody() -> None:
     assert resources.upsert(labelled) is None
 
 
+def answer(**metadata: Any) -> dict[str, Any]:
+    """Return what the API server answers to a status: the metadata."""
+    return {"metadata": resource(**metadata)["metadata"]}
+
+
+def test_a_status_that_was_written_is_known_without_its_echo() -> None:
+    resources = Resources()
+    resources.upsert(resource(version=1))
+    echo = {**resource(version=5), "status": {"verdict": "Fits"}}
+    assert not resources.has(echo)
+    resources.wrote_status("team/model", answer(version=5), echo["status"], canonical(echo["status"]))
+    stored = resources.get("team/model")
+    assert stored is not None
+    assert (stored.version, stored.standing.verdict, stored.body()["spec"]) == (5, "Fits", resource()["spec"])
+    assert resources.has(echo)
+    assert not resources.has(resource(uid="cr-2", version=5)), "made anew"
+    assert not resources.has(resource(version=6))
+    assert not resources.has({**echo, "metadata": {**echo["metadata"], "name": "other"}})
+
+
+DELETED_MEANWHILE = answer(version=5)
+DELETED_MEANWHILE["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [
+        pytest.param(answer(version=5, generation=2), id="edited"),
+        pytest.param(DELETED_MEANWHILE, id="being-deleted"),
+        pytest.param({"metadata": {"resourceVersion": "5"}}, id="says-nothing"),
+    ],
+)
+def test_an_object_that_changed_under_a_status_is_awaited(answered: dict[str, Any]) -> None:
+    resources = Resources()
+    resources.upsert(resource(version=1))
+    resources.wrote_status("team/model", answered, {"verdict": "Fits"}, '{"verdict":"Fits"}')
+    stored = resources.get("team/model")
+    assert stored is not None
+    assert stored.version == 1
+    assert resources.status_of("team/model") == '{"verdict":"Fits"}', "which is not written twice"
+    edited = {**resource(version=4, generation=2, replicas=3), "status": {}}
+    assert resources.upsert(edited) == "team/model"
+    assert resources.status_of("team/model") == '{"verdict":"Fits"}', "the watch lags behind"
+
+
+def test_a_status_that_the_watch_brought_before_the_answer_changes_nothing() -> None:
+    resources = Resources()
+    resources.upsert(resource(version=1))
+    resources.upsert({**resource(version=6), "status": {"verdict": "DoesNotFit"}})
+    before = resources.get("team/model")
+    resources.wrote_status("team/model", answer(version=5), {"verdict": "Fits"}, '{"verdict":"Fits"}')
+    assert resources.get("team/model") is before
+    assert resources.status_of("team/model") == '{"verdict":"DoesNotFit"}'
+
+
 def test_the_echo_of_our_own_status_concerns_nobody_and_another_status_does() -> None:
     resources = Resources()
     resources.upsert(resource(version=1))
     ours = {"observedGeneration": 1, "feasibility": {"headroomGb": 80.0}}
-    resources.wrote_status("team/model", 5, canonical(ours))
+    resources.wrote_status("team/model", answer(version=5), ours, canonical(ours))
     echo = {"observedGeneration": 1, "feasibility": {"headroomGb": 80}}
     assert resources.upsert({**resource(version=5), "status": echo}) is None
     assert resources.upsert({**resource(version=6), "status": {"observedGeneration": 1}}) == "team/model"
@@ -128,7 +183,7 @@ def test_the_echo_of_our_own_status_shares_the_spec_and_the_status_that_are_know
     resources = Resources()
     resources.upsert(resource(version=1))
     ours = {"verdict": "Fits", "warnings": ["one"]}
-    resources.wrote_status("team/model", 5, canonical(ours))
+    resources.wrote_status("team/model", answer(version=5), ours, canonical(ours))
     before, (_, echo) = resources.get("team/model"), resources.listed({**resource(version=5), "status": ours})
     assert before is not None
     assert echo.packed is before.packed
