@@ -1,7 +1,8 @@
 """How many predictions a second one core makes: `python -m tests.perf.bench_predict`.
 
-Three figures: the model alone, as the planner calls it for known settings; with the settings resolved; and whole rows
-of `vllm-operator predict`, JSON in and out. CPU time, so that waiting does not count.
+Four figures: the model alone, as the planner calls it for known settings; with the settings resolved; and whole rows
+of `vllm-operator predict`, JSON in and out, of the same settings at many utilizations and of settings that all differ.
+CPU time, so that waiting does not count.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.accuracy.starts import starts
-from tests.perf.measured_rows import rows_of_measured_starts
+from tests.perf.measured_rows import rows_of_measured_starts, rows_that_all_differ
 
 from vllm_operator.cli.predict import answers
 from vllm_operator.models.memory import predict_memory
@@ -28,7 +29,7 @@ ROUNDS = 40
 
 
 def main() -> int:
-    """Prints the three figures."""
+    """Prints the four figures."""
     with tempfile.TemporaryDirectory() as folder:
         return _measure(Path(folder))
 
@@ -53,12 +54,22 @@ def _measure(folder: Path) -> int:
         return ROUNDS * len(questions)
 
     lines = rows_of_measured_starts(folder, rounds=ROUNDS)
+    different = rows_that_all_differ(folder, rounds=ROUNDS)
 
     def rows() -> int:
         return sum(1 for found in answers(lines, folder=Path()) if json.dumps(found))
 
-    for name, work in (("model alone", alone), ("with settings", resolving), ("rows of predict", rows)):
-        print(f"{name:16} {_rate(work):8,.0f} predictions/s")
+    def different_rows() -> int:
+        return sum(1 for found in answers(different, folder=Path()) if json.dumps(found))
+
+    figures = (
+        ("model alone", alone),
+        ("with settings", resolving),
+        ("rows of predict", rows),
+        ("rows that all differ", different_rows),
+    )
+    for name, work in figures:
+        print(f"{name:20} {_rate(work):8,.0f} predictions/s")
     return 0
 
 

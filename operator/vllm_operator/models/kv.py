@@ -87,7 +87,6 @@ class KvLayout:
     groups: tuple[KvGroup, ...]
     in_flight_tokens: int
     context_parallel: int = 1
-    longest: int = 1
     checks_all_layers: bool = False
     """The fit check asks each stage for the layers of all of them (`fit_counts_all_stages`)."""
 
@@ -219,7 +218,6 @@ def layout_of(groups: tuple[KvGroup, ...], resolved: ResolvedSettings) -> KvLayo
         groups=groups,
         in_flight_tokens=resolved.max_in_flight_tokens,
         context_parallel=resolved.decode_context_parallel_size,
-        longest=resolved.max_model_len,
         checks_all_layers=fit_counts_all_stages(resolved.version),
     )
 

@@ -27,15 +27,14 @@ def recent_weights(facts: ModelFacts, resolved: ResolvedSettings, device: Device
 
 
 def recent_layout(facts: ModelFacts, resolved: ResolvedSettings) -> KvLayout:
-    """`kv_layout`, remembered."""
+    """`kv_layout`, remembered, groups and all: most settings change the limits alone."""
     of_groups = _what_groups_depend_on(resolved)
-    key = (of_groups, resolved.max_in_flight_tokens, resolved.max_model_len, fit_counts_all_stages(resolved.version))
-    return _LAYOUTS.get(facts, key, lambda: layout_of(_recent_groups(facts, resolved, of_groups), resolved))
-
-
-def _recent_groups(facts: ModelFacts, resolved: ResolvedSettings, key: Hashable) -> tuple[KvGroup, ...]:
-    """`kv_groups`, remembered: most settings change the limits alone."""
-    return _GROUPS.get(facts, key, lambda: kv_groups(facts, resolved))
+    groups = _GROUPS.get(facts, of_groups, lambda: kv_groups(facts, resolved))
+    looks_back = any(group.window is not None or group.chunk is not None for group in groups)
+    # NB: tokens in flight are reserved by layers that look back so far only; for others any number gives one layout.
+    in_flight = resolved.max_in_flight_tokens if looks_back else None
+    key = of_groups, in_flight, fit_counts_all_stages(resolved.version)
+    return _LAYOUTS.get(facts, key, lambda: layout_of(groups, resolved))
 
 
 def _what_groups_depend_on(resolved: ResolvedSettings) -> Hashable:

@@ -70,6 +70,7 @@ _HOPPER_NAMES = ("h100", "h200")
 _INTEGRATED_NAMES = ("gb10", "dgx spark", "thor", "strix")
 
 
+@functools.lru_cache(maxsize=1024)
 def default_batch(version: EngineVersion, *, device_bytes: int, product: str | None) -> BatchDefaults:
     """Batch limits of the API server for that version and card, before the model's own length is considered.
 

@@ -54,8 +54,7 @@ class Failure:
 
 def first_failure(figures: StartFigures) -> Failure | None:
     """The failure that vLLM meets first, or None when the start survives."""
-    checks = (_memory_check, _load, _kv_cache, _state_blocks, _after_the_cache)
-    for check in checks:
+    for check in _CHECKS:
         failure = check(figures)
         if failure is not None:
             return failure
@@ -148,6 +147,10 @@ def _after_the_cache(figures: StartFigures) -> Failure | None:
             f"{int(share * 100) / 100:.2f} or less, or enforce_eager"
         ),
     )
+
+
+_CHECKS = (_memory_check, _load, _kv_cache, _state_blocks, _after_the_cache)
+"""In the order in which vLLM would find out."""
 
 
 def _gib(size: float) -> str:

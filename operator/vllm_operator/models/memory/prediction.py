@@ -172,12 +172,11 @@ def _failure(
     layout: KvLayout,
 ) -> Failure | None:
     """The failure that any stage meets first."""
-    found = [
-        failure
-        for stage, available in zip(stages, left, strict=True)
-        if (failure := first_failure(_figures(resolved, utilization, stage, capacity, layout, left=available)))
-        is not None
-    ]
+    found: list[Failure] = []
+    for stage, available in zip(stages, left, strict=True):
+        failure = first_failure(_figures(resolved, utilization, stage, capacity, layout, left=available))
+        if failure is not None:
+            found.append(failure)
     return min(found, key=lambda failure: _ORDER.index(failure.kind)) if found else None
 
 

@@ -80,6 +80,8 @@ def memory_by_stage(
     stage_devices: tuple[Device, ...] = (),
 ) -> tuple[StageMemory, ...]:
     """The bytes on one GPU of each pipeline stage; `stage_devices` are their cards where these differ."""
+    if len(weights) == 1:
+        return (stage_memory(facts, resolved, stage_devices[0] if stage_devices else device, weights[0], constants),)
     cards = stage_devices or (device,) * len(weights)
     return tuple(
         stage_memory(facts, resolved, card, of_stage, constants, stage=stage)

@@ -165,7 +165,7 @@ def captured_sizes(largest: int) -> int:
 
     Source: vllm/config/vllm.py `_set_cudagraph_sizes`; 51 for 512.
     """
-    small = sum(1 for size in (1, 2, 4) if size <= largest)
+    small = (largest >= 1) + (largest >= 2) + (largest >= 4)
     eights = max(0, (min(largest, 255)) // 8)
     sixteens = 0 if largest < 256 else (largest - 256) // 16 + 1
     return small + eights + sixteens
