@@ -14,7 +14,7 @@ from vllm_operator.api.conditions import find_condition
 from vllm_operator.api.status import VLLMDeploymentStatus
 from vllm_operator.api.v1alpha1 import API_VERSION, KIND
 from vllm_operator.runtime.desired import workload_kind
-from vllm_operator.runtime.earlier_crd import UndeclaredFields
+from vllm_operator.runtime.earlier_crd import ASK_AGAIN_SECONDS, EarlierCrd
 from vllm_operator.runtime.events import tellings
 from vllm_operator.runtime.kube import ApiError
 from vllm_operator.runtime.status import as_written, canonical, status_of
@@ -49,7 +49,7 @@ class Reporter:
 
     def __init__(self, shared: Shared) -> None:
         self._shared = shared
-        self._undeclared = UndeclaredFields(time.monotonic)
+        self._crd = EarlierCrd(time.monotonic)
 
     def previous(self, key: str) -> VLLMDeploymentStatus:
         """Return what was said last.
@@ -74,7 +74,7 @@ class Reporter:
         if child is not None and child.owner_uid == uid:
             situation = replace(situation, rollout=child.rollout)
         status = status_of(situation, now=shared.now())
-        written = self._undeclared.left_out_of(as_written(status))
+        written = self._crd.left_out_of(as_written(status))
         text = canonical(written)
         if text == shared.resources.status_of(key):
             return
@@ -91,6 +91,12 @@ class Reporter:
         try:
             answer = await self._apply(manifest)
         except ApiError as error:
+            if self._crd.requires_more(error):
+                # The status cannot say so itself.
+                text = f"the status was not accepted: {error}"
+                shared.recorder.tell(key, uid, "Warning", reasons.APPLY_FAILED, text)
+                shared.queue.add_after(key, ASK_AGAIN_SECONDS)
+                return
             if error.status not in GONE:
                 raise
             # Deleted, or made anew under the same name, or written by somebody all the time: a fresh list tells.
@@ -113,7 +119,7 @@ class Reporter:
             try:
                 return await self._shared.kube.apply_status(manifest)
             except ApiError as error:
-                left = self._undeclared.left_out_of(manifest["status"]) if self._undeclared.learn(error) else None
+                left = self._crd.left_out_of(manifest["status"]) if self._crd.learn(error) else None
                 if left is None or left == manifest["status"]:
                     raise
                 manifest["status"] = left

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from vllm_operator.models.source import FactsSource
 from vllm_operator.planning.defaults import OperatorDefaults
 from vllm_operator.render.optional import BUILT_IN
 from vllm_operator.runtime.children import Children
+from vllm_operator.runtime.earlier_crd import ASK_AGAIN_SECONDS
 from vllm_operator.runtime.events import Recorder
 from vllm_operator.runtime.facts import FactsBook
 from vllm_operator.runtime.fleet import Fleet
@@ -31,7 +33,7 @@ from vllm_operator.runtime.reconciler import Reconciler
 from vllm_operator.runtime.resources import Resources
 from vllm_operator.runtime.shared import Shared
 from vllm_operator.runtime.turns import Turns
-from vllm_operator.runtime.writer import Writer
+from vllm_operator.runtime.writer import NAMESPACE_TERMINATING, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -432,6 +434,22 @@ async def test_scaling_does_not_change_the_pods(world: World) -> None:
     assert world.deployment()["spec"]["template"] == before
 
 
+async def test_a_namespace_that_is_being_deleted_ends_the_late_lane_and_asks_for_a_fresh_list(world: World) -> None:
+    def refuse(verb: str, kind: str, name: str) -> None:
+        if kind == "Service":
+            raise ApiError(403, "Forbidden", "terminating", causes=frozenset({NAMESPACE_TERMINATING}))
+
+    world.kube.refuse = refuse
+    await world.reconcile()
+
+    assert world.doubts == [KEY]
+    assert ("services", "team", "model") not in world.kube.objects
+    assert world.late.entries() == 0, "nothing is tried again"
+    before = list(world.kube.writes)
+    await world.reconciler.write_late(KEY)
+    assert world.kube.writes == before
+
+
 async def test_a_refusal_is_a_condition_and_is_tried_again(world: World) -> None:
     def refuse(verb: str, kind: str, name: str) -> None:
         if kind == "Deployment":
@@ -468,6 +486,26 @@ async def test_a_status_that_others_keep_from_being_written_is_not_lost(world: W
     world.kube.refuse = lambda *_: None
     await world.reconcile()
     assert ("team", "model") in world.kube.statuses
+
+
+async def test_a_status_that_the_crd_wants_more_of_is_told_as_an_event_and_tried_again_much_later(world: World) -> None:
+    def refuse(verb: str, kind: str, name: str) -> None:
+        if verb == "status":
+            raise ApiError(422, "Invalid", f'{kind} "{name}" is invalid: status.plan.hash: Required value')
+
+    world.kube.refuse = refuse
+    await world.reconcile()
+
+    assert world.deployment()["spec"]["replicas"] == 1, "the pods wait for no status"
+    wait = world.queue._timers[KEY].when() - asyncio.get_running_loop().time()
+    assert wait > ASK_AGAIN_SECONDS - 60
+    said = [world.recorder._waiting.get_nowait()[1] for _ in range(world.recorder._waiting.qsize())]
+    (refused,) = (event for event in said if event["reason"] == "ApplyFailed")
+    assert "status.plan.hash: Required value" in refused["note"]
+
+    world.kube.refuse = lambda *_: None
+    await world.reconcile()
+    assert world.condition("Rendered") == ("True", "Applied")
 
 
 async def test_the_status_of_a_resource_that_is_gone_is_a_reason_to_look_and_no_error(world: World) -> None:

@@ -10,7 +10,7 @@ from tests.unit.runtime.fake_kube import FakeKube
 from vllm_operator.api import conditions as reasons
 from vllm_operator.runtime.children import Children
 from vllm_operator.runtime.kube import ApiError
-from vllm_operator.runtime.writer import Writer, wanted_of
+from vllm_operator.runtime.writer import NAMESPACE_TERMINATING, OwnerGone, Writer, wanted_of
 
 OWNER = {"kind": "VLLMDeployment", "name": "model", "uid": "cr-1", "controller": True}
 SERVICE: dict[str, Any] = {
@@ -46,6 +46,13 @@ async def test_a_refusal_of_the_object_is_told(error: ApiError) -> None:
     assert problem is not None
     assert problem.reason == reasons.APPLY_FAILED
     assert str(error) in problem.message
+
+
+async def test_nothing_is_made_in_a_namespace_that_is_being_deleted() -> None:
+    (wanted,) = wanted_of([SERVICE])
+    refusal = ApiError(403, "Forbidden", "because it is being terminated", causes=frozenset({NAMESPACE_TERMINATING}))
+    with pytest.raises(OwnerGone):
+        await _refusing(refusal).write("team/model", "cr-1", wanted)
 
 
 @pytest.mark.parametrize("status", [409, 429, 500, 503])
