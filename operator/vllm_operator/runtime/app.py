@@ -25,13 +25,8 @@ from vllm_operator.runtime.facts import FactsBook
 from vllm_operator.runtime.feeds import NodeFeed, PodFeed, ResourceFeed, listed_pod
 from vllm_operator.runtime.fence import Fenced
 from vllm_operator.runtime.fleet import Fleet
-from vllm_operator.runtime.kube import (
-    NODES,
-    PODS,
-    VLLM_DEPLOYMENTS,
-    ApiError,
-    Unreachable,
-)
+from vllm_operator.runtime.kube import NODES, PODS, VLLM_DEPLOYMENTS
+from vllm_operator.runtime.lanes import Lane
 from vllm_operator.runtime.leader import Election, Sole
 from vllm_operator.runtime.observability import Metrics, http_application
 from vllm_operator.runtime.observe import Observer
@@ -55,7 +50,7 @@ from vllm_operator.runtime.webhook_tls import CertificateKeeper, ServedCertifica
 from vllm_operator.runtime.writer import Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
+    from collections.abc import Coroutine
 
     from vllm_operator.models.source import FactsSource
     from vllm_operator.runtime.kube import Kube
@@ -123,6 +118,10 @@ class Operator:
         self._keeper = self._certificate_keeper()
         self._kopf_ready = asyncio.Event()
         self._working = asyncio.Event()
+        self._lanes = (
+            Lane("reconcile", self._queue, self._reconciler.reconcile, self._working, metrics),
+            Lane("write_late", self._late_queue, self._reconciler.write_late, self._working, metrics),
+        )
         self._metrics.observe_kept(
             {
                 "resources": self._resources.entries,
@@ -165,11 +164,7 @@ class Operator:
             ("observations", self._book.run(self._election.leading)),
             ("loop lag", self._metrics.measure_lag()),
             ("start", self._start_working()),
-            *(
-                (f"{step.__name__} {number}", self._worker(queue, step))
-                for queue, step in self._lanes()
-                for number in range(settings.workers)
-            ),
+            *((f"{lane.name} {number}", lane.work()) for lane in self._lanes for number in range(settings.workers)),
             ("election", self._election.run()),
             *((("certificate", self._certificate.run()),) if self._certificate is not None else ()),
             *((("certificate keeper", self._keeper.run()),) if self._keeper is not None else ()),
@@ -315,9 +310,6 @@ class Operator:
             return f"the webhook's certificate is not in Secret {self._keeper.secret} yet"
         return None if self._kopf_ready.is_set() else "Kopf is starting"
 
-    def _lanes(self) -> tuple[tuple[KeyQueue[str], Callable[[str], Awaitable[None]]], ...]:
-        return ((self._queue, self._reconciler.reconcile), (self._late_queue, self._reconciler.write_late))
-
     async def _start_working(self) -> None:
         """Let the workers work once everything is listed, whenever this replica leads."""
         for watcher in self._watchers:
@@ -350,25 +342,6 @@ class Operator:
         for key in self._resources:
             self._queue.add(key)
 
-    async def _worker(self, queue: KeyQueue[str], work: Callable[[str], Awaitable[None]]) -> None:
-        while True:
-            await self._working.wait()
-            key = await queue.get()
-            try:
-                with self._metrics.reconciling():
-                    await work(key)
-            except (ApiError, Unreachable) as error:
-                wait = error.retry_after_seconds if isinstance(error, ApiError) else 0.0
-                delay = queue.retry(key, at_least_seconds=wait)
-                _LOGGER.warning("a write failed", extra={"key": key, "reason": str(error), "seconds": round(delay, 1)})
-            except Exception as error:  # a fault of ours with one resource must not stop the others
-                delay = queue.retry(key)
-                _LOGGER.exception("reconcile failed", extra={"key": key, "reason": repr(error), "seconds": delay})
-            else:
-                queue.succeeded(key)
-            finally:
-                queue.done(key)
-
     async def _serve_http(self) -> web.AppRunner:
         application = http_application(self._metrics, ready=self._missing)
         runner = web.AppRunner(application, access_log=None, shutdown_timeout=SHUTDOWN_SECONDS)
@@ -378,8 +351,8 @@ class Operator:
 
     async def _stop_working(self) -> None:
         """Hand out no more keys, load no more facts, serve nothing; what is being written is finished."""
-        self._queue.close()
-        self._late_queue.close()
+        for lane in self._lanes:
+            lane.queue.close()
         await self._facts.close()
         # Kopf waits five seconds for what began after it: a connection that somebody keeps open.
         await self._site.cleanup()
@@ -387,7 +360,7 @@ class Operator:
     async def _end(self, kopf_task: asyncio.Task[None], tasks: set[asyncio.Task[None]]) -> None:
         await self._stop_working()
         kopf_task.cancel()
-        await _within(DRAIN_SECONDS, self._queue.idle(), self._late_queue.idle())
+        await _within(DRAIN_SECONDS, *(lane.queue.idle() for lane in self._lanes))
         for task in tasks:
             task.cancel()
         await asyncio.gather(kopf_task, *tasks, return_exceptions=True)
