@@ -9,14 +9,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 STEP_SECONDS = 0.005
+LIST_STEP_SECONDS = 0.1
+"""Where a look is a list of many objects: more often, and the API server would do little else."""
 
 
 class NotInTime(AssertionError):
     """What was waited for did not come about; the message says what."""
 
 
-def wait_until(holds: Callable[[], object], what: str, *, seconds: float = 30.0) -> float:
-    """Return after how many seconds something held.
+def wait_until(
+    holds: Callable[[], object], what: str, *, seconds: float = 30.0, step_seconds: float = STEP_SECONDS
+) -> float:
+    """Return after how many seconds something held; it is looked at every `step_seconds`.
 
     Raises:
         NotInTime: it did not within `seconds`.
@@ -25,7 +29,7 @@ def wait_until(holds: Callable[[], object], what: str, *, seconds: float = 30.0)
     while not holds():
         if time.monotonic() - begun > seconds:
             raise NotInTime(f"{what}: not within {seconds} s")
-        time.sleep(STEP_SECONDS)
+        time.sleep(step_seconds)
     return time.monotonic() - begun
 
 

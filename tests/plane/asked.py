@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from tests.controlplane.client import condition
-from tests.controlplane.waiting import wait_until
+from tests.controlplane.waiting import LIST_STEP_SECONDS, wait_until
 from tests.plane.models import LLAMA_8B, deployment
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Asked:
             self.api.wait("VLLMDeployment", name, is_told, self.namespace, seconds=seconds)
         for name in self.deleted:
             self.api.wait_gone("Deployment", name, self.namespace, seconds=seconds)
-        wait_until(self._services_are_there, "a Service each", seconds=seconds)
+        wait_until(self._services_are_there, "a Service each", seconds=seconds, step_seconds=LIST_STEP_SECONDS)
 
     def _services_are_there(self) -> bool:
         found = {obj["metadata"]["name"] for obj in self.api.list("Service", self.namespace)}

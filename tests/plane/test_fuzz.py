@@ -11,7 +11,7 @@ import ssl
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from tests.controlplane.waiting import wait_until
+from tests.controlplane.waiting import LIST_STEP_SECONDS, NotInTime, wait_until
 from tests.plane.asked import Asked
 from tests.plane.hostile import as_json, hostile, hostile_strings
 from tests.plane.models import LLAMA_8B, QWEN_8B, deployment
@@ -27,6 +27,8 @@ CASES = int(os.environ.get("SOAK_FUZZ", "1000"))
 SEED = int(os.environ.get("SOAK_SEED", "9"))
 BATCH = 100
 ANSWERED_WITHIN_SECONDS = 10.0
+TOLD_WITHIN_SECONDS = 60.0
+"""A batch of resources, whatever their number in all: those before are gone."""
 HANDLER_P99_SECONDS = 0.05
 """Generous, as both cores are busy: a handler that a review can slow down is slower by orders of magnitude."""
 RESOURCES = "/apis/vllm-operator.io/v1alpha1/namespaces/{}/vllmdeployments"
@@ -130,12 +132,25 @@ def test_hostile_resources_are_refused_or_told_of_and_stop_nobody(
         if status < 300:
             accepted.append(f"f-{number}")
         if len(accepted) == BATCH or number == CASES - 1:
-            wait_until(lambda: told(server, path) >= set(accepted), "a status for each", seconds=60)
+            wait_until_told(server, path, set(accepted))
             server.send("DELETE", path)
             accepted.clear()
     asked = Asked(judged.api, bare_namespace, dice)
     asked.create(3)
     asked.wait()
+
+
+def wait_until_told(server: Connection, path: str, names: set[str]) -> None:
+    """Wait for a status of each.
+
+    Raises:
+        NotInTime: with the names of those that have none.
+    """
+    try:
+        wait_until(lambda: told(server, path) >= names, "", seconds=TOLD_WITHIN_SECONDS, step_seconds=LIST_STEP_SECONDS)
+    except NotInTime:
+        silent = sorted(names - told(server, path))
+        raise NotInTime(f"a status for each within {TOLD_WITHIN_SECONDS} s, but {silent} have none") from None
 
 
 def told(server: Connection, path: str) -> set[str]:
