@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
-from vllm_operator.planning.judging import CONTEXT_STEP, SMALLEST_CONTEXT
+from vllm_operator.planning.candidate import SMALLEST_CONTEXT
+from vllm_operator.planning.judging import CONTEXT_STEP
 
 if TYPE_CHECKING:
     from vllm_operator.api.spec import VLLMDeploymentSpec

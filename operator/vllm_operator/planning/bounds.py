@@ -10,14 +10,11 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from vllm_operator.planning.devices import device_for
-from vllm_operator.planning.judging import SMALLEST_CONTEXT, sizes_on
-from vllm_operator.planning.shapes import shapes_of
+from vllm_operator.planning.candidate import SMALLEST_CONTEXT
 
 if TYPE_CHECKING:
     from vllm_operator.models.kv import KvLayout
-    from vllm_operator.planning.capacity import ClassCapacity
-    from vllm_operator.planning.sizing import Question
+    from vllm_operator.planning.sizing import Question, Sizes
 
 _SLACK = 1.05
 """By how much more a bound allows: blocks are whole and rows padded, in shapes of their own for each number of GPUs."""
@@ -52,16 +49,10 @@ class Alone:
 _NONE_SUFFICES = 1 << 30
 
 
-def alone(question: Question, capacity: ClassCapacity) -> Alone | None:
-    """The replica on one GPU of the class; None where nothing can be concluded from it."""
-    device = device_for(capacity.gpu_class)
-    # NB: arguments of the user may move weights to the host, as many bytes from each GPU: dividing is then no bound.
-    if device is None or question.request.extra_args:
-        return None
-    sizes = sizes_on(question, capacity, device, shapes_of(question, capacity).alone)
+def alone(sizes: Sizes, context: int) -> Alone | None:
+    """The replica on one GPU that holds sequences of that length, from its sizes there; None where it has none."""
     if sizes.problems:
         return None
-    context = asked_context(question)
     room = min(
         (size.memory_room for size in sizes.attempts()), key=lambda room: room.layout.bytes_one_sequence(context)
     )
@@ -71,17 +62,6 @@ def alone(question: Question, capacity: ClassCapacity) -> Alone | None:
         weights_bytes=room.weights_bytes,
         usable_bytes=room.budget_bytes - room.wanted_headroom_bytes,
     )
-
-
-def fewest_gpus(question: Question, capacity: ClassCapacity) -> int:
-    """The number of the class's GPUs below which no shape holds the workload, lowered as far as the user allows."""
-    single = alone(question, capacity)
-    if single is None:
-        return 1
-    context = asked_context(question)
-    if question.request.policy.may_shrink:
-        return single.fewest_gpus(min(context, SMALLEST_CONTEXT), 1)
-    return single.fewest_gpus(context, question.request.concurrency)
 
 
 def asked_context(question: Question) -> int:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from vllm_operator.planning.sizing import Question, Size
     from vllm_operator.planning.tuning import Parallelism
 
+SMALLEST_CONTEXT = 2048
+"""The planner never chooses less than it (or than the model's own limit): prompts with their answers would be cut."""
 USEFUL_CONTEXT = 8192
 """Where the user leaves the context open, more GPUs are taken rather than fall below it (or the model's own limit)."""
 

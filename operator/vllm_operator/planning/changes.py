@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vllm_operator.api.spec import AccessMode
+from vllm_operator.planning.candidate import SMALLEST_CONTEXT
 from vllm_operator.planning.capacity import Exclusion, Toleration
 from vllm_operator.planning.groups import TENSOR_SIZES
-from vllm_operator.planning.judging import CONTEXT_STEP, SMALLEST_CONTEXT
+from vllm_operator.planning.judging import CONTEXT_STEP
 from vllm_operator.planning.refusals import refusals_of
 from vllm_operator.planning.request import OneNodeOnly
 from vllm_operator.planning.tuning import compute_capability

@@ -51,8 +51,11 @@ class Decision:
         return self.candidates[0] if self.candidates else None
 
 
-def decide(request: Request, facts: ModelFacts | None, inventory: Inventory) -> Decision:
-    """Find the best way to run what was asked for on what is there."""
+def decide(request: Request, facts: ModelFacts | None, inventory: Inventory, *, with_hopeless: bool = True) -> Decision:
+    """Find the best way to run what was asked for on what is there.
+
+    Without the candidates that are seen to be hopeless, the answer is the same where something fits.
+    """
     capacity = capacity_for(request.gpus, inventory)
     family = _family(request, facts)
     blank = Decision(
@@ -62,7 +65,9 @@ def decide(request: Request, facts: ModelFacts | None, inventory: Inventory) -> 
         return replace(blank, obstacle=obstacle)
     if facts is None or not facts.architecture:
         return _without_facts(replace(blank, facts=None), _parameters_billions(request, facts))
-    candidates = _candidates(question_of(request, facts, family), capacity)
+    candidates = _candidates(question_of(request, facts, family), capacity, with_hopeless=with_hopeless)
+    if not candidates:
+        return blank
     return replace(blank, candidates=candidates, verdict=candidates[0].verdict, obstacle=_obstacle(candidates))
 
 
@@ -82,11 +87,11 @@ def obstacle_before_search(request: Request, facts: ModelFacts | None, capacity:
     return "spec.workload.contextLength", text
 
 
-def _candidates(question: Question, capacity: Capacity) -> tuple[Candidate, ...]:
+def _candidates(question: Question, capacity: Capacity, *, with_hopeless: bool) -> tuple[Candidate, ...]:
     """Search as asked first; only where that fails and the user allows it, with less."""
     request = question.request
     if not request.policy.may_shrink:
-        return tuple(search(question, capacity.classes))
+        return tuple(search(question, capacity.classes, with_hopeless=with_hopeless))
     as_asked = replace(request, policy=replace(request.policy, may_shrink=False))
     found = search(replace(question, request=as_asked), capacity.classes)
     if found[0].verdict in HOLDS:

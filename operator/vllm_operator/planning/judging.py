@@ -6,12 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from vllm_operator.cluster.devices import DEVICES
-from vllm_operator.cluster.records import Sharing
 from vllm_operator.models.facts import Device
-from vllm_operator.planning.candidate import Candidate, holds, useful_context
-from vllm_operator.planning.devices import device_for
+from vllm_operator.planning.candidate import SMALLEST_CONTEXT, Candidate, holds, useful_context
+from vllm_operator.planning.offer import offer_of
 from vllm_operator.planning.plan import Verdict
-from vllm_operator.planning.sizing import Fitting, sizes_for
+from vllm_operator.planning.sizing import Fitting, sizes_on
 
 if TYPE_CHECKING:
     from vllm_operator.planning.capacity import ClassCapacity, Room
@@ -22,13 +21,9 @@ if TYPE_CHECKING:
 
 CONTEXT_STEP = 256
 """A context that the planner chooses is rounded down to a multiple of it."""
-SMALLEST_CONTEXT = 2048
-"""The planner never chooses less than it (or than the model's own limit): prompts with their answers would be cut."""
 
 LARGEST_KNOWN_MEMORY_BYTES = max(facts.memory_bytes for facts in DEVICES)
 """Where a GPU's memory is unknown, what does not fit this does not fit it either."""
-ASSUMED_CLIENTS = 2
-"""Pods on a time-sliced GPU where nothing says how many: at least one more than ours."""
 
 
 def judge(question: Question, capacity: ClassCapacity, parallelism: Parallelism) -> Candidate:
@@ -42,31 +37,26 @@ def judge(question: Question, capacity: ClassCapacity, parallelism: Parallelism)
 
 def _judge_by_memory(question: Question, capacity: ClassCapacity, parallelism: Parallelism) -> Candidate:
     room = capacity.room(parallelism.gpus_per_node, parallelism.nodes)
-    device = device_for(capacity.gpu_class)
-    if device is None:
+    offer = offer_of(question, capacity)
+    if offer.device is None:
         return _unsized(question, capacity, parallelism, room, _verdict_without_memory(question, room, parallelism))
-    sizes = sizes_on(question, capacity, device, parallelism)
+    sizes = offer.sizes(parallelism)
     if sizes.problems:
         verdict = Verdict.DOES_NOT_FIT if sizes.refused else Verdict.UNKNOWN
         unsized = _unsized(question, capacity, parallelism, room, verdict)
-        return replace(unsized, device=device, problems=sizes.problems)
+        return replace(unsized, device=offer.device, problems=sizes.problems)
     fitting = fitting_of(question, sizes)
     return Candidate(
         capacity=capacity,
         parallelism=parallelism,
         room=room,
         verdict=_verdict(question.request, room) if fitting.need.fits else Verdict.DOES_NOT_FIT,
-        device=device,
+        device=offer.device,
         size=fitting.size,
         need=fitting.need,
         context_length=fitting.context_length,
         concurrency=fitting.concurrency,
     )
-
-
-def sizes_on(question: Question, capacity: ClassCapacity, device: Device, shape: Parallelism) -> Sizes:
-    """The sizes of a replica of that shape on the class, whose GPUs are the given device."""
-    return sizes_for(question, shape, device, clients=_clients(capacity), in_use_bytes=capacity.in_use_bytes)
 
 
 def fitting_of(question: Question, sizes: Sizes) -> Fitting:
@@ -104,20 +94,13 @@ def _verdict_without_memory(question: Question, room: Room, parallelism: Paralle
     if not (room.free or room.allocatable or room.declared):
         return Verdict.DOES_NOT_FIT
     largest = Device(product=None, memory_bytes=LARGEST_KNOWN_MEMORY_BYTES)
-    sizes = sizes_for(question, parallelism, largest)
+    sizes = sizes_on(question, largest).of(question, parallelism)
     if sizes.refused:
         return Verdict.DOES_NOT_FIT
     if sizes.problems:
         return Verdict.UNKNOWN
     needs = (size.memory_room.need(*_workload(question, size.memory_room)) for size in sizes.attempts())
     return Verdict.UNKNOWN if any(need.fits for need in needs) else Verdict.DOES_NOT_FIT
-
-
-def _clients(capacity: ClassCapacity) -> int:
-    """How many pods share the memory of one device without a limit between them; an MPS share or slice has its own."""
-    if capacity.gpu_class.sharing is not Sharing.TIME_SLICED:
-        return 1
-    return capacity.gpu_class.clients_per_device or ASSUMED_CLIENTS
 
 
 def _unsized(

@@ -11,12 +11,12 @@ from bisect import bisect_left
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from vllm_operator.planning.bounds import fewest_gpus
 from vllm_operator.planning.candidate import holds, meets_workload, preference
 from vllm_operator.planning.groups import FEWEST_NODES, MOST_NODES, shapes_over
 from vllm_operator.planning.judging import judge
+from vllm_operator.planning.offer import offer_of
 from vllm_operator.planning.plan import Verdict
-from vllm_operator.planning.shapes import runs_whole_experts, shapes_of
+from vllm_operator.planning.shapes import runs_whole_experts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -30,11 +30,15 @@ MOST_BYTES_ON_DISK = 8
 """Bytes of the weight files per byte that is loaded, at most: 32 bits that are quantized to 4 while loading."""
 
 
-def search(question: Question, classes: Iterable[ClassCapacity]) -> list[Candidate]:
-    """Judge candidates and return them best first; empty when no class is there at all."""
+def search(question: Question, classes: Iterable[ClassCapacity], *, with_hopeless: bool = True) -> list[Candidate]:
+    """Judge candidates and return them best first; empty when no class is there at all.
+
+    Without the hopeless ones, which show how close something came and never hold the workload, what fits is found in
+    less time, and is the same.
+    """
     classes = tuple(classes)
     judged: list[Candidate] = []
-    for group in _by_number_of_gpus(question, classes):
+    for group in _by_number_of_gpus(question, classes, with_hopeless=with_hopeless):
         judged.extend(judge(question, capacity, parallelism) for capacity, parallelism in group)
         if any(meets_workload(question, candidate) for candidate in judged):
             break
@@ -132,7 +136,7 @@ def _with_copies(question: Question, group: list[tuple[ClassCapacity, Parallelis
     if not question.facts.num_experts:
         return
     for capacity, whole in group:
-        judged = (judge(question, capacity, shape) for shape in shapes_of(question, capacity).copied[whole])
+        judged = (judge(question, capacity, shape) for shape in offer_of(question, capacity).shapes.copied[whole])
         found = next((candidate for candidate in judged if holds(candidate)), None)
         if found is not None:
             yield found
@@ -141,19 +145,22 @@ def _with_copies(question: Question, group: list[tuple[ClassCapacity, Parallelis
 def _with_pipelines(question: Question, classes: tuple[ClassCapacity, ...]) -> Iterator[Candidate]:
     """Judge pipeline stages inside a node, but where so few GPUs cannot hold the workload however it is spread."""
     for capacity in classes:
-        stages = shapes_of(question, capacity).staged
-        fewest = fewest_gpus(question, capacity) if stages else 1
+        offer = offer_of(question, capacity)
+        stages = offer.shapes.staged
+        fewest = offer.fewest_gpus() if stages else 1
         for shape in (shape for shape in stages if shape.gpus >= fewest):
             yield judge(question, capacity, shape)
 
 
 def _by_number_of_gpus(
-    question: Question, classes: tuple[ClassCapacity, ...]
+    question: Question, classes: tuple[ClassCapacity, ...], *, with_hopeless: bool
 ) -> Iterator[list[tuple[ClassCapacity, Parallelism]]]:
     """Yield all candidates of one number of GPUs after the other."""
     by_gpus: dict[int, list[tuple[ClassCapacity, Parallelism]]] = {}
     for capacity in classes:
-        for parallelism in shapes_of(question, capacity).cut:
+        offer = offer_of(question, capacity)
+        fewest = 1 if with_hopeless else offer.fewest_gpus()
+        for parallelism in (shape for shape in offer.shapes.cut if shape.gpus >= fewest):
             by_gpus.setdefault(parallelism.gpus, []).append((capacity, parallelism))
     for gpus in sorted(by_gpus):
         yield by_gpus[gpus]

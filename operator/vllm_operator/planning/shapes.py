@@ -10,7 +10,7 @@ from vllm_operator.planning.groups import TENSOR_SIZES
 from vllm_operator.planning.tuning import Parallelism
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Mapping
 
     from vllm_operator.planning.capacity import ClassCapacity
     from vllm_operator.planning.sizing import Question
@@ -60,20 +60,12 @@ class Shapes:
     """
     staged: tuple[Parallelism, ...]
     """With pipeline stages inside the node: the way out where heads do not divide by the number of GPUs needed."""
-
-    @property
-    def without_stages(self) -> Iterator[Parallelism]:
-        """All that need no pipeline but what the user fixed."""
-        for whole in self.cut:
-            yield whole
-            yield from self.copied[whole]
-
-    def uncopied_by_gpus(self, *, with_stages: bool) -> Mapping[int, tuple[Parallelism, ...]]:
-        """The cuts and, if wanted, the stages of each number of GPUs."""
-        found: dict[int, tuple[Parallelism, ...]] = {}
-        for shape in (*self.cut, *(self.staged if with_stages else ())):
-            found[shape.gpus] = (*found.get(shape.gpus, ()), shape)
-        return found
+    without_stages: tuple[Parallelism, ...]
+    """All that need no pipeline but what the user fixed."""
+    cut_by_gpus: Mapping[int, tuple[Parallelism, ...]]
+    """The cuts by their number of GPUs."""
+    uncopied_by_gpus: Mapping[int, tuple[Parallelism, ...]]
+    """The cuts and the stages by their number of GPUs."""
 
 
 def shapes_of(question: Question, capacity: ClassCapacity) -> Shapes:
@@ -102,13 +94,24 @@ def _choices(question: Question, capacity: ClassCapacity) -> _Choices:
 
 @lru_cache(maxsize=1024)
 def _shapes(choices: _Choices) -> Shapes:
-    cut = _cut(choices)
+    cut, staged = _cut(choices), _staged(choices)
+    copied = {whole: _copied(choices, whole) for whole in cut}
     return Shapes(
         alone=choices.spread(tensor=1),
         cut=cut,
-        copied={whole: _copied(choices, whole) for whole in cut},
-        staged=_staged(choices),
+        copied=copied,
+        staged=staged,
+        without_stages=tuple(shape for whole in cut for shape in (whole, *copied[whole])),
+        cut_by_gpus=_by_gpus(cut),
+        uncopied_by_gpus=_by_gpus((*cut, *staged)),
     )
+
+
+def _by_gpus(shapes: Iterable[Parallelism]) -> dict[int, tuple[Parallelism, ...]]:
+    found: dict[int, tuple[Parallelism, ...]] = {}
+    for shape in shapes:
+        found[shape.gpus] = (*found.get(shape.gpus, ()), shape)
+    return found
 
 
 def _cut(choices: _Choices) -> tuple[Parallelism, ...]:

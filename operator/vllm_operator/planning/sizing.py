@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from vllm_operator.models.errors import ModelConfigError
 from vllm_operator.models.grouping import SpecKind
-from vllm_operator.models.validity import kernel_problems
+from vllm_operator.models.recent import recent_layout
+from vllm_operator.models.settings import resolve_settings
+from vllm_operator.models.validity import problems_of_laid_out
 from vllm_operator.planning.forecast import forecast, refusals
 from vllm_operator.planning.need import memory_room, share_of_a_copy
 from vllm_operator.planning.tuning import batchings, dtype_for, settings_for
@@ -22,9 +24,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator
 
     from vllm_operator.models.facts import Device, EngineSettings, ModelFacts
+    from vllm_operator.models.settings import ResolvedSettings
     from vllm_operator.planning.families import Family
     from vllm_operator.planning.forecast import Forecast
     from vllm_operator.planning.need import MemoryRoom, Need
+    from vllm_operator.planning.offer import Offer
     from vllm_operator.planning.request import Request
     from vllm_operator.planning.tuning import Batching, Parallelism
 
@@ -40,8 +44,10 @@ class Question:
     request: Request
     facts: ModelFacts
     family: Family | None
-    known: dict[tuple[Parallelism, Device, float], Sizes] = field(compare=False, repr=False)
-    """Sizes that were computed for this model and these settings before."""
+    known: dict[tuple[Device, float], SizesOnDevice] = field(compare=False, repr=False)
+    """Sizes that were computed for this model and these settings before, by device and share of its memory."""
+    offers: dict[int, Offer] = field(init=False, default_factory=dict, compare=False, repr=False)
+    """What each class offers (planning.offer), by the identity of the class's capacity."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +113,23 @@ class Sizes:
         return found
 
 
-_questions: OrderedDict[Hashable, tuple[ModelFacts, dict[tuple[Parallelism, Device, float], Sizes]]] = OrderedDict()
+class SizesOnDevice:
+    """The sizes of replicas on GPUs of one kind, of whose memory vLLM is given one share."""
+
+    def __init__(self, device: Device, share: float) -> None:
+        self._device = device
+        self._share = share
+        self._by_shape: dict[Parallelism, Sizes] = {}
+
+    def of(self, question: Question, shape: Parallelism) -> Sizes:
+        """Return those of one shape, computed once for all questions about these settings."""
+        sizes = self._by_shape.get(shape)
+        if sizes is None:
+            sizes = self._by_shape[shape] = _sizes(_with_share(question, self._share), shape, self._device)
+        return sizes
+
+
+_questions: OrderedDict[Hashable, tuple[ModelFacts, dict[tuple[Device, float], SizesOnDevice]]] = OrderedDict()
 
 
 def question_of(request: Request, facts: ModelFacts, family: Family | None) -> Question:
@@ -142,19 +164,16 @@ def _what_sizes_depend_on(request: Request) -> Hashable:
     )
 
 
-def sizes_for(
-    question: Question, parallelism: Parallelism, device: Device, *, clients: int = 1, in_use_bytes: int = 0
-) -> Sizes:
-    """The sizes of a replica that is spread in one way over GPUs of one kind.
+def sizes_on(question: Question, device: Device, *, clients: int = 1, in_use_bytes: int = 0) -> SizesOnDevice:
+    """The sizes of replicas on GPUs of one kind.
 
     `clients` pods share each GPU, and processes outside Kubernetes hold `in_use_bytes` of it.
     """
     share = _own_share(question.request.policy.gpu_memory_utilization, device, clients, in_use_bytes)
-    key = (parallelism, device, share)
-    sizes = question.known.get(key)
-    if sizes is None:
-        sizes = question.known[key] = _sizes(_with_share(question, share), parallelism, device)
-    return sizes
+    found = question.known.get((device, share))
+    if found is None:
+        found = question.known[device, share] = SizesOnDevice(device, share)
+    return found
 
 
 def _own_share(wanted: float, device: Device, clients: int, in_use_bytes: int) -> float:
@@ -188,19 +207,23 @@ def _sizes(question: Question, parallelism: Parallelism, device: Device) -> Size
     if problems:
         return Sizes(problems=problems, refused=True)
     try:
-        defaults = forecast(question.facts, settings, device)
+        resolved = resolve_settings(question.facts, settings, device)
+        recent_layout(question.facts, resolved)
     except ModelConfigError as error:
         return Sizes(problems=(str(error),))
-    problems = kernel_problems(question.facts, settings, device)
+    problems = problems_of_laid_out(question.facts, resolved, device)
     if problems:
         return Sizes(problems=problems, refused=True)
-    return Sizes(rest=_each_size(question, parallelism, device, settings, defaults))
+    return Sizes(rest=_each_size(question, parallelism, device, settings, resolved))
 
 
 def _each_size(
-    question: Question, parallelism: Parallelism, device: Device, settings: EngineSettings, defaults: Forecast
+    question: Question,
+    parallelism: Parallelism,
+    device: Device,
+    settings: EngineSettings,
+    resolved: ResolvedSettings,
 ) -> Iterator[Size]:
-    resolved = defaults.resolved
     sequences = share_of_a_copy(question.request.concurrency, parallelism.data)
     for wanted in batchings(
         question.request, resolved.max_num_seqs, resolved.max_num_batched_tokens, sequences=sequences

@@ -6,13 +6,13 @@ single ones leave room in the list. Most changes are seen to be too little from 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain, combinations, islice
 from typing import TYPE_CHECKING
 
+from vllm_operator.planning.candidate import SMALLEST_CONTEXT
 from vllm_operator.planning.changes import TENSOR_SIZE, Change, changes_of, concurrency_change, less_work
 from vllm_operator.planning.decision import decide, obstacle_before_search
-from vllm_operator.planning.judging import SMALLEST_CONTEXT
 from vllm_operator.planning.outlook import Outlook, Work
 from vllm_operator.planning.plan import Suggestion, Verdict
 from vllm_operator.planning.sizing import question_of
@@ -62,33 +62,41 @@ class _Trial:
     decision: Decision
     facts: ModelFacts
     inventory: Inventory
+    _looked_at: dict[tuple[int, ...], tuple[tuple[Change, ...], Request, Outlook | None]] = field(default_factory=dict)
+    """By the identities of the changes, which each entry keeps alive."""
 
     def sufficient(self, *changes: Change) -> Decision | None:
         """What is planned after these changes, if it fits and each is what it says; None otherwise."""
-        request = self._changed(changes)
-        if not _may_start(self._outlook(request)):
+        request, outlook = self._after(changes)
+        if not _may_start(outlook):
             return None
-        answer = self._decide(request)
+        answer = self._decide(request, with_hopeless=False)
         is_kept = answer.verdict is Verdict.FITS and all(_keeps_its_word(change, answer) for change in changes)
         return answer if is_kept else None
 
     def less_work_after(self, *changes: Change) -> Iterator[Change]:
         """Yield how much less would have to be asked for after these changes."""
-        request = self._changed(changes)
-        outlook = self._outlook(request)
+        request, outlook = self._after(changes)
         held = outlook.most_work() if outlook is not None else Work()
         if _may_start(outlook):
             held = _widened(held, self._decide(request))
         yield from less_work(request, self.facts, held)
 
-    def _changed(self, changes: tuple[Change, ...]) -> Request:
-        request = self.decision.request
-        for change in changes:
-            request = change.apply(request)
-        return request
+    def _after(self, changes: tuple[Change, ...]) -> tuple[Request, Outlook | None]:
+        """The changed request and what it may hope for, looked at once."""
+        key = tuple(map(id, changes))
+        found = self._looked_at.get(key)
+        if found is None:
+            request = self.decision.request
+            for change in changes:
+                request = change.apply(request)
+            found = self._looked_at[key] = (changes, request, self._outlook(request))
+        return found[1:]
 
-    def _decide(self, request: Request) -> Decision:
-        return self.decision if request is self.decision.request else decide(request, self.facts, self.inventory)
+    def _decide(self, request: Request, *, with_hopeless: bool = True) -> Decision:
+        if request is self.decision.request:
+            return self.decision
+        return decide(request, self.facts, self.inventory, with_hopeless=with_hopeless)
 
     def _outlook(self, request: Request) -> Outlook | None:
         """What the request may hope for; None where the planner may shrink it."""

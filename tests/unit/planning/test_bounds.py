@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.unit.planning.fleets import facts, inventory, node, spec
 
-from vllm_operator.planning.bounds import alone, asked_context, fewest_gpus
+from vllm_operator.planning.bounds import asked_context
 from vllm_operator.planning.decision import decide
 from vllm_operator.planning.defaults import Capabilities, OperatorDefaults
-from vllm_operator.planning.devices import device_for
-from vllm_operator.planning.judging import fitting_of, sizes_on
+from vllm_operator.planning.judging import fitting_of
+from vllm_operator.planning.offer import offer_of
 from vllm_operator.planning.outlook import Outlook
 from vllm_operator.planning.plan import Verdict
 from vllm_operator.planning.request import request_of
-from vllm_operator.planning.shapes import shapes_of
 from vllm_operator.planning.sizing import question_of
 from vllm_operator.planning.sorting import capacity_for
 
@@ -49,11 +48,9 @@ def requested(model: str, **sections: object) -> Request:
 
 
 def fittings(question: Question, capacity: ClassCapacity) -> Iterator[tuple[Parallelism, Fitting]]:
-    device = device_for(capacity.gpu_class)
-    assert device is not None
-    shapes = shapes_of(question, capacity)
-    for shape in (*shapes.without_stages, *shapes.staged):
-        sizes = sizes_on(question, capacity, device, shape)
+    offer = offer_of(question, capacity)
+    for shape in (*offer.shapes.without_stages, *offer.shapes.staged):
+        sizes = offer.sizes(shape)
         if not sizes.problems:
             yield shape, fitting_of(question, sizes)
 
@@ -64,9 +61,9 @@ def test_no_shape_exceeds_what_one_gpu_says_of_many(model: str, card: str) -> No
     capacity = capacity_for(requested(model).gpus, inventory(node(card, "n", 8))).classes[0]
     for workload in WORKLOADS:
         question = question_of(requested(model, workload=workload), facts(model), None)
-        single = alone(question, capacity)
+        offer = offer_of(question, capacity)
+        single, fewest = offer.alone, offer.fewest_gpus()
         assert single is not None
-        fewest = fewest_gpus(question, capacity)
         for shape, fitting in fittings(question, capacity):
             room, context = fitting.size.memory_room, asked_context(question)
             assert room.max_concurrency(context) <= max(0, single.most_sequences(shape.gpus, context))
@@ -84,8 +81,23 @@ def test_an_outlook_says_of_single_nodes_what_the_search_says(model: str) -> Non
         assert outlook.starts_on_one_node() == (decision.verdict is Verdict.FITS)
 
 
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("policy", [{}, {"autoAdjust": "Safe"}])
+def test_without_the_hopeless_the_search_finds_the_same(model: str, policy: dict[str, object]) -> None:
+    cluster = inventory(node("L4", "a", 4), node("A100-40", "b", 2), node("H100", "c", 1))
+    for workload in WORKLOADS:
+        request = requested(model, workload=workload, policy=policy, replicas=2)
+        whole = decide(request, facts(model), cluster)
+        pruned = decide(request, facts(model), cluster, with_hopeless=False)
+        assert pruned.verdict is whole.verdict
+        if whole.verdict is Verdict.FITS:
+            assert pruned.best == whole.best
+
+
 def test_arguments_that_may_move_weights_to_the_host_leave_no_bound() -> None:
     model = "Qwen/Qwen3-8B"
     request = requested(model, engine={"extraArgs": ["--cpu-offload-gb=10"]})
     capacity = capacity_for(request.gpus, inventory(node("L4", "n", 1))).classes[0]
-    assert alone(question_of(request, facts(model), None), capacity) is None
+    offer = offer_of(question_of(request, facts(model), None), capacity)
+    assert offer.alone is None
+    assert offer.fewest_gpus() == 1

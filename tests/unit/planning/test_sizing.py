@@ -7,10 +7,9 @@ from dataclasses import replace
 from tests.unit.planning.fleets import LLAMA_8B, facts, inventory, node, spec
 
 from vllm_operator.planning.defaults import Capabilities, OperatorDefaults
-from vllm_operator.planning.devices import device_for
-from vllm_operator.planning.judging import fitting_of, sizes_on
+from vllm_operator.planning.judging import fitting_of
+from vllm_operator.planning.offer import offer_of
 from vllm_operator.planning.request import request_of
-from vllm_operator.planning.shapes import shapes_of
 from vllm_operator.planning.sizing import question_of
 from vllm_operator.planning.sorting import capacity_for
 
@@ -22,9 +21,8 @@ def test_a_fitting_with_leave_to_shrink_is_not_given_to_who_gave_none() -> None:
     question = question_of(request, facts(LLAMA_8B), None)
     as_asked = replace(question, request=replace(request, policy=replace(request.policy, may_shrink=False)))
     capacity = capacity_for(request.gpus, inventory(node("L4", "l4", 1))).classes[0]
-    device = device_for(capacity.gpu_class)
-    assert device is not None
-    sizes = sizes_on(question, capacity, device, shapes_of(question, capacity).alone)
+    offer = offer_of(question, capacity)
+    sizes = offer.sizes(offer.shapes.alone)
 
     shrunk, whole = fitting_of(question, sizes), fitting_of(as_asked, sizes)
 
