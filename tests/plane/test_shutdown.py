@@ -7,6 +7,8 @@ import http.client
 import random
 import socket
 import time
+from collections import deque
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -24,6 +26,8 @@ STOPPED_WITHIN_SECONDS = 5.0
 """A pod has thirty; the drain of our writes alone may take ten when the API server is slow."""
 SHORTEST_WAIT_OF_KOPF_SECONDS = 5.0
 """For what still runs when it has stopped (kopf._core.reactor.running)."""
+UNREAD_SCRAPES = 400
+"""Answers of tens of kilobytes: together more than the kernel keeps for a connection (net.ipv4.tcp_wmem: 4 MiB)."""
 LEASE = "/apis/coordination.k8s.io/v1/namespaces/vllm-operator/leases/vllm-operator"
 
 
@@ -31,6 +35,13 @@ def probed(port: int) -> bool:
     """Whether something answers there, whatever it says."""
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def unread_bytes(client: socket.socket) -> int:
+    """Return how much the kernel keeps of what was sent to a connection of this machine (proc_pid_net(5))."""
+    ends = [f"0100007F:{port:04X}" for port in (client.getpeername()[1], client.getsockname()[1])]
+    rows = (line.split() for line in Path("/proc/net/tcp").read_text().splitlines())
+    return sum(int(row[4].partition(":")[0], 16) for row in rows if row[1:3] == ends)
 
 
 def test_sigterm_in_a_burst_ends_well_and_the_successor_goes_on_at_once(bare: Scene, bare_namespace: str) -> None:
@@ -82,3 +93,22 @@ def test_a_connection_that_is_kept_open_holds_no_shutdown_up(bare: Scene) -> Non
         began = time.monotonic()
         assert bare.stop_operator() == 0
         assert time.monotonic() - began < SHORTEST_WAIT_OF_KOPF_SECONDS
+
+
+def test_a_scraper_that_does_not_read_keeps_nobody_from_the_lease(bare: Scene) -> None:
+    bare.start_operator()
+    with socket.socket() as scraper:
+        scraper.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        scraper.connect(("127.0.0.1", bare.http_port))
+        scraper.sendall(b"GET /metrics HTTP/1.1\r\nHost: operator\r\n\r\n" * UNREAD_SCRAPES)
+        looks: deque[int] = deque(maxlen=5)
+
+        def stuck() -> bool:
+            looks.append(unread_bytes(scraper))
+            return len(looks) == looks.maxlen and looks[0] > 0 and len(set(looks)) == 1
+
+        wait_until(stuck, "the operator has an answer that nobody takes", step_seconds=0.1)
+        began = time.monotonic()
+        assert bare.stop_operator() == 0
+        assert time.monotonic() - began < SHORTEST_WAIT_OF_KOPF_SECONDS
+    assert '"holderIdentity":""' in bare.api.raw(LEASE)
