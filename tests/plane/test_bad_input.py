@@ -56,6 +56,23 @@ def test_strict_validation_refuses_an_unknown_field(scene: Scene, namespace: str
     assert 'unknown field "spec.gpus"' in done.stderr
 
 
+def test_any_text_that_the_api_server_takes_reaches_the_pods_as_it_is(api: Api, namespace: str) -> None:
+    """What is applied is read as YAML, which has its own ideas of what must be escaped."""
+    texts = {
+        "emoji": "\U0001f600 team",
+        "line": "a\x85b\u2028c",
+        "mark": "\ufeffa\uffff",
+        "control": "\x00\x1b\x7f\x9f",
+        "words": "no: 'yes' \"\\ {{x}} # -",
+    }
+    annotations = {f"example.com/{name}": text for name, text in texts.items()}
+    api.create(deployment(namespace, model=LLAMA_8B, podTemplate={"metadata": {"annotations": annotations}}))
+
+    rendered = api.wait("Deployment", "model", lambda obj: True, namespace)
+
+    assert rendered["spec"]["template"]["metadata"]["annotations"].items() >= annotations.items()
+
+
 MODEL_PROBLEMS = {
     "gated without token": ({"uri": "test/gated"}, "ModelGated", "tokenSecretRef"),
     "does not exist": ({"uri": "nobody/nothing"}, "ModelNotFound", "nobody/nothing"),
