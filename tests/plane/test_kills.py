@@ -69,7 +69,8 @@ def assert_nothing_was_written_twice(trail: AuditTrail, asked: Asked) -> None:
     made = Counter((request.resource, request.name) for request in mine if request.made_it)
     assert not {which: times for which, times in made.items() if times > 1 and which[0] != "events"}
     rendered = Counter(request.name for request in mine if request.resource == "deployments")
-    assert not {name: times for name, times in rendered.items() if times > 1 + asked.edits[name]}
+    too_often = {name: (times, asked.edits[name]) for name, times in rendered.items() if times > 1 + asked.edits[name]}
+    assert not too_often, f"{len(too_often)} Deployments (writes, edits): {too_often}"
 
 
 def test_a_restart_after_a_kill_writes_nothing_that_is_there(bare: Scene, bare_namespace: str) -> None:
