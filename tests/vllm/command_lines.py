@@ -9,15 +9,39 @@ from tests.unit.planning.fleets import CARDS, facts, inventory, node, spec
 
 from vllm_operator.models import catalogue
 from vllm_operator.planning.decide import plan
+from vllm_operator.planning.defaults import Capabilities
 from vllm_operator.planning.plan import Verdict
+from vllm_operator.render.budgets import budgets
+from vllm_operator.render.groups import LEADER, WORKER, rank_arguments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from vllm_operator.cluster.inventory import Inventory
     from vllm_operator.planning.plan import Plan
 
 SEED = 20_26_11
 TRIES_PER_MODEL = 20
+SHARE_OVER_NODES = 0.25
+"""Of the tries, those on nodes of one card that may share a replica."""
+
+
+def generated_command_lines(version: str) -> Iterator[tuple[str, ...]]:
+    """Yield the command lines of all processes of the generated plans, as the kubelet starts them."""
+    for found in generated_plans(version):
+        if found.placement is None or found.placement.nodes_per_replica == 1:
+            yield found.args
+            continue
+        times = budgets(found.checkpoint_bytes, from_hub=True)
+        for role, index in ((LEADER, "0"), (WORKER, "1")):
+            ranks = rank_arguments(role, version, times)
+            yield (
+                *found.args,
+                *(_FILLED_IN.get(token, token).replace("$(LWS_WORKER_INDEX)", index) for token in ranks),
+            )
+
+
+_FILLED_IN = {"$(LWS_LEADER_ADDRESS)": "model-0.model.default"}
 
 
 def generated_plans(version: str) -> Iterator[Plan]:
@@ -26,11 +50,25 @@ def generated_plans(version: str) -> Iterator[Plan]:
     for model in catalogue.model_ids():
         known = facts(model)
         for _ in range(TRIES_PER_MODEL):
-            cards = chance.sample(sorted(CARDS), 2)
-            nodes = [node(card, f"n{number}", chance.choice([1, 4, 8])) for number, card in enumerate(cards)]
-            found = plan(spec(model, **_sections(chance, version)), known, inventory(*nodes))
+            found = plan(
+                spec(model, **_sections(chance, version)),
+                known,
+                _cluster(chance),
+                capabilities=_WITH_LEADER_WORKER_SETS,
+            )
             if found.args and found.verdict is not Verdict.DOES_NOT_FIT:
                 yield found
+
+
+_WITH_LEADER_WORKER_SETS = Capabilities(leader_worker_sets=True)
+
+
+def _cluster(chance: random.Random) -> Inventory:
+    if chance.random() < SHARE_OVER_NODES:
+        card, gpus = chance.choice(sorted(CARDS)), chance.choice([1, 2, 8])
+        return inventory(*(node(card, f"n{number}", gpus) for number in range(chance.randint(2, 4))))
+    cards = chance.sample(sorted(CARDS), 2)
+    return inventory(*(node(card, f"n{number}", chance.choice([1, 4, 8])) for number, card in enumerate(cards)))
 
 
 def _sections(chance: random.Random, version: str) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.golden.plans.test_golden_plans import CASES, cluster
 from tests.unit.planning.fleets import facts, spec
-from tests.vllm.command_lines import generated_plans
+from tests.vllm.command_lines import generated_command_lines
 
 from vllm_operator.planning.decide import plan
 from vllm_operator.planning.families import IMAGE_TEMPLATES
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
 
 FEWEST_LINES = 1000
+FEWEST_WORKERS = 40
+"""Command lines of the later nodes of a replica."""
 SCRIPT = Path(__file__).with_name("parse_command_lines.py")
 
 
@@ -68,8 +70,9 @@ def _in_directory(token: str, templates: Path) -> str:
 
 
 def test_it_takes_every_generated_command_line(parser: RealParser, templates: Path) -> None:
-    lines = sorted({found.args for found in generated_plans(parser.version)})
+    lines = sorted(set(generated_command_lines(parser.version)))
     assert len(lines) >= FEWEST_LINES
+    assert sum("--headless" in line for line in lines) >= FEWEST_WORKERS
     answers = refusals(parser, lines, templates)
     refused = [f"{' '.join(line)}\n  {answer}" for line, answer in zip(lines, answers, strict=True) if answer]
     assert not refused, "\n".join(refused)
