@@ -34,6 +34,8 @@ BEATS = 12
 SOAK_SECONDS = float(os.environ.get("SOAK_QUIET_SECONDS", "0"))
 SETTLED_SECONDS = 0.8
 """Longer than an operator waits for a change of the cluster to be complete."""
+STRAY_LOOKS = 1
+"""What something else may have asked for meanwhile, such as an echo of a status that came before its answer."""
 ATTEMPTS = 4
 LEAST_JITTER, MOST_JITTER = 0.8, 1.2
 """How a delay is spread (`runtime.clock.jitter`)."""
@@ -160,10 +162,10 @@ def test_a_workload_of_somebody_else_is_a_condition_and_asked_for_ever_less_ofte
 def test_a_node_that_changes_is_looked_at_by_those_that_it_concerns_and_once(
     scene: Scene, api: Api, own_nodes: Callable[..., None], namespace: str
 ) -> None:
-    # Were the far ones looked at, the number would be odd, or more than four rounds of the near ones.
-    pools = {"near": 2, "far": 5}
+    # The far ones are more than all rounds of the near ones together: were they looked at, it would show.
+    pools = {"near": 4, "far": 20}
     label = "vllm-operator.test/pool"
-    own_nodes(*(gpu_node(f"{namespace}-{pool}", gpus=8, labels={label: f"{namespace}-{pool}"}) for pool in pools))
+    own_nodes(*(gpu_node(f"{namespace}-{pool}", gpus=24, labels={label: f"{namespace}-{pool}"}) for pool in pools))
     for pool, count in pools.items():
         for number in range(count):
             selector = {"nodeSelector": {label: f"{namespace}-{pool}"}}
@@ -177,10 +179,9 @@ def test_a_node_that_changes_is_looked_at_by_those_that_it_concerns_and_once(
     node = f"{namespace}-near"
     # A driver that restarts says many things in a row.
     began = time.monotonic()
-    for gpus in ("7", "6", "7", "6"):
+    for gpus in ("23", "22", "23", "22"):
         api.patch("Node", node, {"status": {"allocatable": {"nvidia.com/gpu": gpus}}}, subresource="status")
     rounds = 1 + int((time.monotonic() - began) / QUIET_SECONDS)
     wait_until(lambda: reconciles(scene) > before, "a reconcile")
     looks = settled(scene) - before
-    assert looks % pools["near"] == 0, "somebody else was looked at"
-    assert looks <= pools["near"] * min(rounds, 4), "a burst is looked at once"
+    assert pools["near"] <= looks <= pools["near"] * min(rounds, 4) + STRAY_LOOKS, "a burst is looked at once"
